@@ -1,0 +1,104 @@
+"""The project's sessions: `nox --list` names them, `nox -s NAME` runs one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import nox
+from packaging.requirements import Requirement
+
+nox.needs_version = ">=2025.5.1"
+nox.options.sessions = ["tests", "lint", "typing", "docs"]
+nox.options.error_on_external_run = True
+nox.options.reuse_venv = "yes"
+# One backend for everybody: the same packages whether or not a faster installer is at hand.
+nox.options.default_venv_backend = "virtualenv"
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+
+def _group(name: str) -> list[str]:
+    """The requirements of a dependency group; read here, since older pips know no groups."""
+    return list(nox.project.dependency_groups(PYPROJECT, name))
+
+
+def _lowest_pins() -> list[str]:
+    """Every direct runtime requirement, those of the extras too, at its lower bound."""
+    project = PYPROJECT["project"]
+    extras = project["optional-dependencies"].values()
+    declared = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    requirements = [Requirement(line) for line in declared]
+    return [
+        f"{requirement.name}=={specifier.version}"
+        for requirement in requirements
+        for specifier in requirement.specifier
+        if specifier.operator == ">="
+    ]
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Remix a video against the local gateway and leave the results in a folder."""
+    session.install(".[demo]")
+    session.run("octoremix", "demo", *(session.posargs or ("--out", "demo-videos")))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite on the interpreter that runs nox, with branch coverage."""
+    session.install("-e", ".[demo]", *_group("tests"))
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    # A chosen part of the suite covers a part of the package: report it, ask nothing of it.
+    session.run("coverage", "report", *(("--fail-under=0",) if session.posargs else ()))
+
+
+@nox.session(python=["3.12", "3.13"])
+def tests_on(session: nox.Session) -> None:
+    """The suite on another interpreter."""
+    session.install("-e", ".[demo]", *_group("tests"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def tests_lowest(session: nox.Session) -> None:
+    """The suite with every direct dependency at the lowest version that is declared."""
+    session.install("-e", ".[demo]", *_lowest_pins(), *_group("tests"))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and likely mistakes."""
+    session.install(*_group("lint"))
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Types of the package, of the public face as users call it, and of this file."""
+    session.install("-e", ".[demo]", *_group("typing"))
+    callers = [*sorted(Path("tests").glob("typing_*.py")), *Path("tests").glob("typing/")]
+    session.run("mypy", *session.posargs, "octoremix", "noxfile.py", *map(str, callers))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation, every warning an error."""
+    session.install("-e", ".", *_group("docs"))
+    shutil.rmtree("docs/_build", ignore_errors=True)
+    session.run(
+        "sphinx-build",
+        *("-b", "html", "-T", "-E", "-W", "--keep-going", "-n"),
+        *("-d", "docs/_build/doctrees"),
+        *session.posargs,
+        *("docs", "docs/_build/html"),
+    )
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The measurements that the project holds itself to, as one table."""
+    session.install("-e", ".")
+    session.run("python", "benchmarks/run.py", *session.posargs)

@@ -1,0 +1,342 @@
+"""The one coroutine that asks for all tasks of a session, and settles their futures.
+
+It decides nothing itself: `_schedule` says what is due and what an answer means, `_pace` whether
+anything may be sent now. It knows no HTTP: it is handed a ``fetch``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Coroutine, KeysView
+from functools import partial
+from typing import Any
+
+from ._pace import Pace
+from ._schedule import EndEveryWait, Schedule, refusal
+from ._timetable import FollowedTask
+from .errors import (
+    AuthenticationError,
+    ConfigurationError,
+    DetachedError,
+    OctoremixError,
+    RateLimitError,
+    SessionClosedError,
+    printable,
+)
+from .futures import RemixFuture
+from .models import Event, RemixRequest, Video
+from .policies import PollPolicy
+
+__all__ = ["Poller"]
+
+log = logging.getLogger("octoremix")
+
+Fetch = Callable[[str, float, Video | None], Coroutine[Any, Any, Video]]
+"""Asks for the task of an id within so many seconds, and is told the last snapshot of it."""
+
+LONGEST_GRACE = 10.0
+"""Seconds after a task's deadline that its poll may take at most."""
+
+CHUNK = 256
+"""How many tasks are ended before the event loop gets a turn."""
+
+
+class Poller:
+    """Follows tasks until each has reached its end or its deadline.
+
+    Args:
+        fetch: Asks for one task.
+        policy: How tasks are followed.
+        pace: Permits for the session's requests.
+        request_timeout: Seconds that a poll may take.
+        max_tasks: The most tasks that are followed at once.
+        notify: Told of every `Event`, or ``None``.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        policy: PollPolicy,
+        pace: Pace,
+        *,
+        request_timeout: float,
+        max_tasks: int,
+        notify: Callable[[Event], None] | None,
+    ) -> None:
+        self._fetch = fetch
+        self._policy = policy
+        self._pace = pace
+        self._request_timeout = request_timeout
+        self._max_tasks = max_tasks
+        self._notify = notify
+        self._schedule = Schedule(policy, grace=min(request_timeout, LONGEST_GRACE))
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._runner: asyncio.Task[None] | None = None
+        self._polls: set[asyncio.Task[None]] = set()
+        self._wake_up: asyncio.Future[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._stopped: str | None = None
+        self._refused: AuthenticationError | None = None
+        self.sent = 0
+
+    def __repr__(self) -> str:
+        return f"<Poller of {len(self._schedule)} tasks, {len(self._polls)} polls in flight>"
+
+    @property
+    def ids(self) -> KeysView[str]:
+        """The ids that are followed, as a live view."""
+        return self._schedule.ids
+
+    @property
+    def in_flight(self) -> int:
+        """How many polls wait for their answer."""
+        return len(self._polls)
+
+    def check(self, adding: int = 0) -> None:
+        """Raise unless one more task can be followed, besides so many that are on their way.
+
+        Raises:
+            SessionClosedError: The poller has stopped.
+            ConfigurationError: ``max_tasks`` would be exceeded.
+        """
+        if self._stopped is not None:
+            raise SessionClosedError(self._stopped)
+        if len(self._schedule) + adding >= self._max_tasks:
+            raise ConfigurationError(
+                f"{self._max_tasks} tasks are followed already: await some of them first, or raise "
+                "max_tasks="
+            )
+
+    def follow(
+        self,
+        task_id: str,
+        *,
+        deadline: float | None,
+        request: RemixRequest | None = None,
+        accepted: Video | None = None,
+    ) -> RemixFuture:
+        """Follow a task and return its future, the same one while it is followed.
+
+        Args:
+            task_id: The task.
+            deadline: Seconds after which it is given up, or ``None``.
+            request: What was submitted, if it was by us.
+            accepted: The snapshot that the submit brought, if it was by us.
+        """
+        known = self._schedule.get(task_id)
+        if known is not None:
+            future: RemixFuture = known.handle
+            return future
+        future = RemixFuture(task_id, self, request=request, video=accepted)
+        if self._stopped is not None:  # of a submit that was answered after all was over
+            future._settle(self._closed(FollowedTask(task_id, video=accepted)))
+            return future
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._schedule.add(
+            task_id, self._loop.time(), handle=future, deadline=deadline, accepted=accepted
+        )
+        if self._runner is None:
+            self._runner = self._loop.create_task(self._run(), name="octoremix poller")
+            self._runner.add_done_callback(self._died)
+        self._wake()
+        return future
+
+    def detach(self, task_id: str) -> None:
+        """Stop following a task; its future fails with `DetachedError`."""
+        task = self._schedule.get(task_id)
+        if task is not None:
+            error = DetachedError(
+                f"task {printable(task_id)!r} is no longer followed; it goes on and is billed: "
+                "session.track(id) takes the wait up again",
+                id=task_id,
+                video=task.video,
+            )
+            self._drop(task, error)
+
+    async def aclose(self) -> None:
+        """Stop polling; the futures that are open fail with `SessionClosedError`."""
+        self._stopped = self._stopped or "the session is closed"
+        running = [*self._polls, *([self._runner] if self._runner else ())]
+        for each in running:
+            each.cancel()
+        try:
+            await self._end_all(self._closed)
+            if running:
+                await asyncio.wait(running)
+        finally:  # also where closing is itself cancelled: a future that stays open hangs somebody
+            self._end_now(self._closed)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if self._refused is not None:
+                cause, self._refused = self._refused, None
+                await self._end_all(partial(refusal, cause=cause))
+            now = loop.time()
+            for _ in range(CHUNK):
+                if self._schedule.next_deadline() > now:
+                    break
+                given_up = self._schedule.strike(now)
+                if given_up is not None:
+                    self._settle(*given_up)
+            self._start_due(loop, now)
+            await self._sleep(loop)
+
+    def _start_due(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
+        while len(self._polls) < self._policy.concurrency:
+            task = self._next(now)
+            if task is None:
+                return
+            poll = loop.create_task(self._poll(loop, task, now))
+            self._polls.add(poll)
+            poll.add_done_callback(self._polled)
+
+    def _next(self, now: float) -> FollowedTask | None:
+        """Take a task that is due, if a poll may be sent now."""
+        if self._pace.poll_at(now) > now:
+            return None
+        task = self._schedule.take(now)
+        if task is not None:
+            self._pace.poll_started(now, len(self._schedule))
+            self.sent += 1
+        return task
+
+    async def _sleep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Sleep until something is due, or until `_wake`."""
+        now = loop.time()
+        until = self._schedule.next_deadline()
+        if len(self._polls) < self._policy.concurrency:
+            until = min(until, max(self._schedule.next_poll(), self._pace.poll_at(now)))
+        if until <= now:
+            await asyncio.sleep(0)
+            return
+        self._wake_up = loop.create_future()
+        # An alarm that rings early does no harm; most sleeps end before theirs.
+        if self._alarm is not None and (self._alarm.when() > until or self._alarm.when() <= now):
+            self._alarm.cancel()
+            self._alarm = None
+        if self._alarm is None and until < math.inf:
+            self._alarm = loop.call_at(until, self._ring)
+        try:
+            await self._wake_up
+        finally:
+            self._wake_up = None
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._wake_up is not None and not self._wake_up.done():
+            self._wake_up.set_result(None)
+
+    async def _poll(self, loop: asyncio.AbstractEventLoop, task: FollowedTask, now: float) -> None:
+        """Poll a task, and then whatever else is due, until nothing is."""
+        following: FollowedTask | None = task
+        while following is not None:
+            answer = await self._ask(loop, following, now)
+            sent_at, now = now, loop.time()
+            self._take_in(following, answer, sent_at, now)
+            following = self._next(now)
+            if len(self._polls) < self._policy.concurrency:
+                self._wake()  # what this answer put off may be due before the alarm
+
+    async def _ask(
+        self, loop: asyncio.AbstractEventLoop, task: FollowedTask, now: float
+    ) -> Video | OctoremixError:
+        patience = min(self._request_timeout, self._schedule.patience(task, now))
+        try:
+            return await self._fetch(task.id, patience, task.video)
+        except OctoremixError as error:
+            return error.with_traceback(None)  # its frames would live as long as the error
+        except asyncio.CancelledError:
+            self._schedule.release(task, loop.time())
+            raise
+        except Exception as error:
+            log.exception("a poll of task %r failed unexpectedly", printable(task.id))
+            return OctoremixError(f"the poll failed unexpectedly: {printable(repr(error))}")
+
+    def _take_in(
+        self, task: FollowedTask, answer: Video | OctoremixError, sent_at: float, now: float
+    ) -> None:
+        if isinstance(answer, Video):
+            self._pace.poll_answered(sent_at)
+        elif isinstance(answer, RateLimitError):
+            self._cool_down(answer, sent_at, now)
+        if self._notify is not None:
+            self._notify(_event("polled", task.id, answer))
+        if self._schedule.get(task.id) is not task:
+            return  # it was detached meanwhile
+        verdict = self._schedule.observe(task, answer, now)
+        if isinstance(verdict, EndEveryWait):
+            log.error("every wait ends: %s", verdict.cause)
+            self._refused = verdict.cause
+        elif verdict is not None:
+            self._settle(task, verdict)
+        elif isinstance(answer, Video) and answer is not task.handle.video:
+            task.handle._observe(answer)
+
+    def _polled(self, poll: asyncio.Task[None]) -> None:
+        self._polls.discard(poll)
+        if not poll.cancelled() and poll.exception() is not None:
+            self._fail(poll.exception())
+        self._wake()
+
+    def _died(self, runner: asyncio.Task[None]) -> None:
+        self._fail(None if runner.cancelled() else runner.exception())
+
+    def _fail(self, cause: BaseException | None) -> None:
+        """Tell everybody that nothing is polled any more; silence would hang them for ever."""
+        if self._stopped is not None:
+            return
+        if cause is None:
+            self._stopped = "the poller was cancelled, as at the end of asyncio.run()"
+        else:
+            log.critical("the poller has stopped", exc_info=cause)
+            self._stopped = f"the poller has stopped: {printable(repr(cause))}"
+        self._end_now(self._closed)
+        if self._runner is not None:
+            self._runner.cancel()
+
+    def _closed(self, task: FollowedTask) -> SessionClosedError:
+        return SessionClosedError(
+            f"task {printable(task.id)!r} is no longer followed: {self._stopped}; it goes on and "
+            "is billed: track(id) of another session takes the wait up again",
+            id=task.id,
+        )
+
+    def _cool_down(self, error: RateLimitError, sent_at: float, now: float) -> None:
+        pause = self._pace.poll_refused(sent_at, now, error.retry_after)
+        if pause is not None:
+            log.info("polls and submits pause for %.1f s after a 429", pause)
+            if self._notify is not None:
+                self._notify(Event(kind="cool_down", delay=pause))
+
+    def _settle(self, task: FollowedTask, outcome: Video | OctoremixError) -> None:
+        task.handle._settle(outcome)
+        if self._notify is not None:
+            self._notify(_event("settled", task.id, outcome))
+
+    def _drop(self, task: FollowedTask, error: OctoremixError) -> None:
+        self._schedule.remove(task)
+        self._settle(task, error)
+
+    def _end_now(self, error_for: Callable[[FollowedTask], OctoremixError]) -> None:
+        for task in list(self._schedule.tasks):
+            self._drop(task, error_for(task))
+
+    async def _end_all(self, error_for: Callable[[FollowedTask], OctoremixError]) -> None:
+        for count, task in enumerate(list(self._schedule.tasks), 1):
+            if self._schedule.get(task.id) is task:
+                self._drop(task, error_for(task))
+            if count % CHUNK == 0:
+                await asyncio.sleep(0)
+
+
+def _event(kind: str, task_id: str, brought: Video | OctoremixError) -> Event:
+    if isinstance(brought, Video):
+        return Event(kind=kind, id=task_id, video=brought)
+    return Event(kind=kind, id=task_id, error=brought)

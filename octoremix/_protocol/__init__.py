@@ -1,0 +1,18 @@
+"""The HTTP API without I/O: requests built, answers read, errors named."""
+
+from .answers import Refused, Response, Unclear, read_accepted, read_error, read_video
+from .requests import API, DEFAULT_BASE_URL, Request, is_loopback, parse_base_url
+
+__all__ = [
+    "API",
+    "DEFAULT_BASE_URL",
+    "Refused",
+    "Request",
+    "Response",
+    "Unclear",
+    "is_loopback",
+    "parse_base_url",
+    "read_accepted",
+    "read_error",
+    "read_video",
+]

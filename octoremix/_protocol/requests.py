@@ -1,0 +1,114 @@
+"""The gateway's address, and the calls that are sent to it."""
+
+from __future__ import annotations
+
+import json
+import re
+from ipaddress import ip_address
+from urllib.parse import quote
+
+from attrs import frozen
+from yarl import URL
+
+from ..errors import ConfigurationError, printable
+from ..models import RemixRequest
+
+__all__ = ["API", "DEFAULT_BASE_URL", "Request", "is_loopback", "parse_base_url"]
+
+DEFAULT_BASE_URL = "https://octopusx.ai"
+
+
+@frozen(kw_only=True)
+class Request:
+    """One call to be sent to the gateway.
+
+    Attributes:
+        method: The HTTP method.
+        url: The whole address, already encoded.
+        body: The JSON body, or ``None``.
+    """
+
+    method: str
+    url: URL
+    body: bytes | None = None
+
+
+def is_loopback(url: URL) -> bool:
+    """Whether an address names this machine itself."""
+    host = url.host or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def parse_base_url(text: object) -> URL:
+    """Return the gateway's address without its trailing ``/v1``.
+
+    Raises:
+        ConfigurationError: It is no address of a gateway.
+    """
+    fix = f"pass base_url= or set OCTOPUSX_BASE_URL to an address such as {DEFAULT_BASE_URL}"
+    if not isinstance(text, str) or not text.strip():
+        raise ConfigurationError(f"the base URL is missing: {fix}")
+    shown = printable(re.sub(r"//[^/@]*@", "//", text), 120)
+    try:
+        url = URL(text.strip())
+        host, _ = url.host, url.port
+    except ValueError:
+        host, url = None, URL()
+    if url.scheme not in {"http", "https"} or not host or not text.isprintable():
+        raise ConfigurationError(f"the base URL {shown!r} is no http(s) address: {fix}")
+    if url.user is not None or url.password is not None:
+        raise ConfigurationError(f"the base URL {shown!r} holds a user name: pass api_key= instead")
+    if url.raw_query_string or url.raw_fragment or "/v1/" in url.path.rstrip("/"):
+        raise ConfigurationError(f"the base URL {shown!r} is one call's address: {fix}")
+    path = url.raw_path.rstrip("/").removesuffix("/v1").rstrip("/")
+    return url.with_path(path, encoded=True)
+
+
+class API:
+    """Builds the gateway's requests below one base URL.
+
+    Args:
+        base_url: As `parse_base_url` returns it.
+    """
+
+    def __init__(self, base_url: URL) -> None:
+        self.base_url = base_url
+        self.origin = base_url.origin()
+        self._videos = f"{str(base_url).rstrip('/')}/v1/videos/"
+
+    def __repr__(self) -> str:
+        return f"<API at {self.base_url}>"
+
+    def query(self, task_id: str) -> Request:
+        """Ask how a task goes."""
+        return Request(method="GET", url=self._url(task_id))
+
+    def content(self, task_id: str) -> Request:
+        """Ask for the bytes of a finished video."""
+        return Request(method="GET", url=self._url(task_id, "/content"))
+
+    def remix(self, request: RemixRequest) -> Request:
+        """Buy a remix."""
+        body = {"prompt": request.prompt, "model": request.model, **request.extra}
+        # The gateway decodes seconds into a string and refuses a number (new-api's
+        # TaskSubmitReq).
+        seconds = body.get("seconds")
+        if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
+            body["seconds"] = str(seconds)
+        encoded = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        return Request(method="POST", url=self._url(request.video_id, "/remix"), body=encoded)
+
+    def is_own(self, url: URL) -> bool:
+        """Whether an address is of the gateway's own origin, which alone may see the key."""
+        origin = self.origin  # compared part by part: a poll should not make two more URLs
+        return (
+            url.raw_authority == origin.raw_authority or url.origin() == origin
+        ) and url.scheme == origin.scheme
+
+    def _url(self, video_id: str, action: str = "") -> URL:
+        return URL(f"{self._videos}{quote(video_id, safe='')}{action}", encoded=True)

@@ -1,0 +1,284 @@
+"""The dialects of JSON that the gateway speaks, read into the models.
+
+Behind one address stand many channels, and each answers the same question in its own shape. What
+they have in common is here in three tables: the words for a status, the places where a field may
+stand, and a cattrs hook for each type that is read. All of them are evidence, none is guessed: the
+shapes are those of OctopusX's documentation and of new-api, the gateway that it is built on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import cattrs
+
+from .models import TaskStatus, Video, VideoError
+
+__all__ = [
+    "configure_converter",
+    "make_converter",
+    "read_id",
+    "structure_video",
+]
+
+# Words are compared in lower case with "-" and " " as "_". A word that is not here is UNKNOWN and
+# keeps its task polling: gateways invent new ones, and only these are known to end a task.
+STATUS_WORDS: dict[str, TaskStatus] = {
+    # OctopusX's query pages: queued, pending. new-api's own states: not_start, submitted.
+    **dict.fromkeys(("queued", "pending", "submitted", "not_start"), TaskStatus.QUEUED),
+    # Of other channels.
+    **dict.fromkeys(
+        ("notstarted", "created", "starting", "preparing", "initializing", "waiting", "scheduled"),
+        TaskStatus.QUEUED,
+    ),
+    **dict.fromkeys(("in_progress", "processing", "running", "generating"), TaskStatus.PROCESSING),
+    **dict.fromkeys(
+        # OctopusX: completed, succeeded. new-api: success. xAI's channel: done.
+        ("completed", "complete", "success", "succeeded", "finished", "done"),
+        TaskStatus.COMPLETED,
+    ),
+    **dict.fromkeys(("failed", "failure", "fail", "error"), TaskStatus.FAILED),
+    **dict.fromkeys(("cancelled", "canceled"), TaskStatus.CANCELLED),
+    "expired": TaskStatus.EXPIRED,
+}
+
+_Path = tuple[str | int, ...]
+
+# Where each field may stand, the best place first.
+_PLACES: dict[str, tuple[str, ...]] = {
+    "progress": ("progress",),
+    "model": ("model",),
+    "created_at": ("created_at", "submit_time"),
+    # finish_time: new-api's task record; finished_at: its lifecycle object.
+    "completed_at": ("completed_at", "finish_time", "finished_at"),
+    "expires_at": ("expires_at",),
+    "size": ("size",),
+    "seconds": ("seconds",),
+    "quality": ("quality",),
+    # parent_video_id: gateways that share OctopusX's documentation.
+    "remixed_from_video_id": ("remixed_from_video_id", "parent_video_id"),
+}
+
+# Fields that a task's record leaves to the upstream's object inside it.
+_FROM_UPSTREAM = ("model", "size", "seconds")
+
+# The places of the result's link in probing order; then only /content is left.
+_LINK_PLACES: tuple[_Path, ...] = (
+    ("video_url",),
+    ("url",),
+    ("metadata", "url"),
+    ("output", "url"),
+    ("output",),
+    ("output", 0),
+    ("video", "url"),
+    ("data", "result_url"),
+    ("data", "url"),
+    ("data", "data", "content", "video_url"),
+    ("data", "data", "video_url"),
+    ("data", "video_url"),
+    ("data", "metadata", "url"),
+    ("result_url",),
+    ("videos", 0, "url"),
+)
+_LINK_KEYS = frozenset(str(place[0]) for place in _LINK_PLACES)
+
+_ID_PLACES: tuple[_Path, ...] = (("id",), ("task_id",), ("data", "task_id"), ("data", "id"))
+
+
+def status_of(word: object) -> TaskStatus:
+    """Return the status that a word stands for; ``None`` and unknown words are ``UNKNOWN``.
+
+    Raises:
+        ValueError: The word is no text; the message names the field.
+    """
+    if word is None:
+        return TaskStatus.UNKNOWN
+    if not isinstance(word, str):
+        raise ValueError(f"status: {type(word).__name__}, not a text")  # noqa: TRY004  # a finding, not a bug
+    folded = word.strip().lower().replace("-", "_").replace(" ", "_")
+    return STATUS_WORDS.get(folded, TaskStatus.UNKNOWN)
+
+
+def _text(value: object, _: Any = None) -> str | None:
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, str):
+        try:
+            value = float(value.strip().removesuffix("%"))
+        except ValueError:
+            return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _progress(value: object, _: Any = None) -> float | None:
+    """Read ``50``, ``50.0``, ``"50"`` or ``"50%"`` and keep it between 0 and 100."""
+    number = _number(value)
+    return None if number is None else min(100.0, max(0.0, number))
+
+
+def _moment(value: object, _: Any = None) -> datetime | None:
+    """Read seconds, milliseconds or microseconds since 1970, or ISO 8601; 0 means not yet."""
+    number = _number(value)
+    try:
+        if number is not None:
+            while number > 1e11:  # later than the year 5138 in seconds: a finer unit
+                number /= 1000
+            return datetime.fromtimestamp(number, UTC) if number > 0 else None
+        if isinstance(value, str):
+            moment = datetime.fromisoformat(value)
+            return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+def _error(value: object) -> VideoError | None:
+    """Read an error's text or object; healthy tasks carry one with empty fields."""
+    if isinstance(value, str):
+        return VideoError(message=value) if value.strip() else None
+    if not isinstance(value, dict):
+        return None
+    message, code = value.get("message"), _text(value.get("code"))
+    if message is None or message == "":
+        message = value.get("detail") or ""
+    if not isinstance(message, str):
+        message = json.dumps(message, ensure_ascii=False)
+    return VideoError(code=code, message=message) if code or message.strip() else None
+
+
+_RAW = Mapping[str, Any]
+
+
+def configure_converter(converter: cattrs.Converter) -> cattrs.Converter:
+    """Register the hooks for every type of a `Video`'s fields; without them cattrs coerces.
+
+    Its defaults would read ``None`` as ``'None'`` and ``"false"`` as ``True``.
+    """
+    converter.register_structure_hook(TaskStatus, lambda word, _: status_of(word))
+    converter.register_structure_hook(str | None, _text)
+    converter.register_structure_hook(float | None, _progress)
+    converter.register_structure_hook(datetime | None, _moment)
+    converter.register_structure_hook(VideoError | None, lambda error, _: error)
+    converter.register_structure_hook_func(lambda kind: kind == _RAW, lambda raw, _: raw)
+    converter.register_structure_hook(str, lambda text, _: text)
+    converter.register_structure_hook(int, lambda number, _: number)
+    return converter
+
+
+def make_converter() -> cattrs.Converter:
+    """Return a converter of our own; the global one of cattrs is never touched.
+
+    Without cattrs' detailed validation, which costs each of thousands of polls: the hooks name
+    the field that they refuse.
+    """
+    return configure_converter(cattrs.Converter(detailed_validation=False))
+
+
+_converter = make_converter()
+
+
+def _at(document: Any, path: _Path) -> Any:
+    for step in path:
+        if isinstance(step, str):
+            if not isinstance(document, dict):
+                return None
+            document = document.get(step)
+        elif isinstance(document, list) and document:
+            document = document[step]
+        else:
+            return None
+    return document
+
+
+def _is_link(value: object) -> bool:
+    return isinstance(value, str) and value.strip().lower().startswith(
+        ("http://", "https://", "data:")
+    )
+
+
+def _link(document: dict[str, Any]) -> str | None:
+    """Find the result's link. Failure texts stand in the same places, so the scheme decides."""
+    if not any(map(document.get, _LINK_KEYS)):
+        return None  # as in every answer before the last
+    for place in _LINK_PLACES:
+        value = _at(document, place)
+        if _is_link(value):
+            return str(value).strip()
+    return None
+
+
+def unwrap(document: dict[str, Any]) -> dict[str, Any]:
+    """Take the task out of the envelope ``{"code": "success", "message": …, "data": {…}}``."""
+    if document.get("code") == "success":
+        inner = document.get("data")
+        if isinstance(inner, dict):
+            return inner
+    return document
+
+
+def read_id(document: dict[str, Any]) -> str | None:
+    """Return the id that an answer gives to its task, or ``None``.
+
+    Where the record's ``id`` is a number, it is a row of the gateway's table, not the task's id.
+    """
+    for place in _ID_PLACES:
+        value = _at(document, place)
+        if isinstance(value, str) and value.strip():
+            return value
+    return None
+
+
+def structure_video(document: dict[str, Any], task_id: str, body: int = 0) -> Video:
+    """Read one answer about the task ``task_id``, which stays its id whatever the body says.
+
+    Args:
+        document: The JSON object.
+        task_id: The task.
+        body: What tells this answer from another; see `Video`.
+
+    Raises:
+        ValueError: A field that matters can't be understood; the message names it.
+    """
+    task = unwrap(document)
+    word, error, link = task.get("status"), _error(task.get("error")), _link(task)
+    if error is None and (reason := task.get("fail_reason")):
+        # new-api's fail_reason: why a task failed, and on old rows where a finished one's result is.
+        if _is_link(reason):
+            link = link or reason
+        else:
+            error = _error(reason)
+    if word is None and error is not None:
+        word = "failed"  # an upstream's error object, stored in the place of the task
+    fields = {"id": task_id, "status": word, "raw_status": word, "raw": document, "_body": body}
+    if link is not None:
+        fields["url"] = link
+    if error is not None:
+        fields["error"] = error
+    for name, places in _PLACES.items():
+        for place in places:
+            if value := task.get(place):  # 0, "" and null all mean not yet
+                fields[name] = value
+                break
+    if task.get("progress") == 0:
+        fields["progress"] = 0
+    upstream = task.get("data")
+    if isinstance(upstream, dict):
+        for name in _FROM_UPSTREAM:
+            fields.setdefault(name, upstream.get(name))
+    return _converter.structure(fields, Video)

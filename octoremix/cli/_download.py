@@ -1,0 +1,97 @@
+"""``octoremix download``: fetch the video of a task that is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import OctoremixError, RemixError, Session, TaskStatus, Video
+from ..errors import printable
+from ._exit import Code
+from ._options import (
+    JSON,
+    APIKeyFile,
+    APIKeyOption,
+    BaseURL,
+    CAFile,
+    Connection,
+    Force,
+    Proxy,
+    Verbose,
+)
+from ._output import Output
+from ._run import Run, execute
+from ._target import check_target, save
+from ._text import file_name, human_size
+
+__all__ = ["download"]
+
+
+def download(
+    id: Annotated[str, typer.Argument(metavar="ID", help="The task whose video is wanted.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="The file. Default: ID.mp4, made safe."),
+    ] = None,
+    force: Force = False,
+    json: JSON = False,
+    verbose: Verbose = False,
+    base_url: BaseURL = None,
+    proxy: Proxy = None,
+    ca_file: CAFile = None,
+    api_key_file: APIKeyFile = None,
+    _api_key: APIKeyOption = None,
+) -> None:
+    """Fetch the video of a task that is done.
+
+    The file is whole or not there. On stdout: its path.
+    """
+    connection = Connection(
+        base_url=base_url, proxy=proxy, ca_file=ca_file, api_key_file=api_key_file
+    )
+    target = Path(file_name(id)) if out is None else out
+
+    async def work(run: Run) -> None:
+        check_target(target, force=force)
+        async with run.session() as session:
+            await _download(run, session, id, target, force=force)
+
+    raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), connection), work))
+
+
+async def _download(run: Run, session: Session, id: str, target: Path, *, force: bool) -> None:
+    try:
+        video = await session.retrieve(id)
+        if not video.status.terminal:
+            _unfinished(run, video)
+            return
+        if video.status is not TaskStatus.COMPLETED:
+            raise _no_video(video)
+        await save(session, video, target, force=force)
+    except (OctoremixError, OSError) as error:
+        run.failed(error, id)
+        return
+    run.output.event("done", id=id, video=video, file=str(target))
+    run.output.note(f"saved {human_size(target.stat().st_size)}")
+    if not run.output.json:
+        run.output.write(printable(target, 4096))
+
+
+def _unfinished(run: Run, video: Video) -> None:
+    run.code(Code.RUNNING)
+    run.output.complain(
+        f"task {printable(video.id)} is {video.status}: there is no video yet",
+        f"to wait for it: {run.connection.command('watch', ids=[video.id])}",
+    )
+    run.output.event("detached", id=video.id, video=video)
+
+
+def _no_video(video: Video) -> RemixError:
+    why = f": {printable(video.error.message)}" if video.error and video.error.message else ""
+    return RemixError(
+        f"task {printable(video.id)} is {video.status}, there is no video{why}",
+        id=video.id,
+        video=video,
+    )

@@ -1,0 +1,196 @@
+"""Where a command's words go: results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from .. import APIError, OctoremixError, SubmitOutcomeUnknownError, Video
+from ..errors import printable
+from ._exit import Code, verdict_on
+
+__all__ = ["Output", "OutputClosedError"]
+
+_LONGEST_MESSAGE = 4000
+
+
+class OutputClosedError(Exception):
+    """Nobody reads our stdout any more, as after ``| head``."""
+
+
+class _StderrConsole(Console):
+    """A console that falls silent when nobody reads it; rich's own ends the process."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+class Output:
+    """What a command says.
+
+    Args:
+        json: Write results as JSON objects, one a line.
+        verbose: Show the library's log, and tracebacks.
+    """
+
+    def __init__(self, *, json: bool = False, verbose: bool = False) -> None:
+        self.json = json
+        self.verbose = verbose
+        self.console = _StderrConsole(stderr=True, highlight=False)
+        self._live: Live | None = None
+
+    @property
+    def animated(self) -> bool:
+        """Whether stderr is a terminal on which lines can be drawn anew."""
+        return sys.stderr.isatty() and not self.console.is_dumb_terminal
+
+    def write(self, text: str) -> None:
+        """Write one result to stdout.
+
+        Raises:
+            OutputClosedError: Nobody reads it.
+        """
+        with self._still():
+            try:
+                sys.stdout.write(f"{text}\n")
+                sys.stdout.flush()
+            except BrokenPipeError:
+                raise OutputClosedError from None
+
+    def show(self, renderable: RenderableType) -> None:
+        """Write something that rich draws to stdout, without colours where it is no terminal."""
+        console = Console(file=sys.stdout, highlight=False)
+        with console.capture() as capture:
+            console.print(renderable)
+        self.write("\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n")))
+
+    def event(
+        self,
+        event: str,
+        *,
+        id: str | None = None,
+        video: Video | None = None,
+        file: str | None = None,
+        error: BaseException | None = None,
+        **more: Any,
+    ) -> None:
+        """Write a JSON object, if that is wanted.
+
+        Args:
+            event: ``"accepted"``, ``"update"``, ``"done"``, ``"detached"``, ``"error"``, or a word
+                of the command's own.
+            id: The task.
+            video: Its last snapshot, if any.
+            file: Where its video was saved.
+            error: What happened instead.
+            more: Further fields, of the command's own.
+        """
+        if not self.json:
+            return
+        fields = {
+            "event": event,
+            "id": id,
+            "status": None if video is None else str(video.status),
+            "progress": None if video is None else video.progress,
+            "url": None if video is None else video.url,
+            "file": file,
+            "error": None if error is None else _error_fields(error),
+            **more,
+        }
+        self.write(json.dumps(fields))
+
+    def note(self, text: str, style: str = "") -> None:
+        """Write a line to stderr, unbroken, so that a command in it can be copied."""
+        self.console.print(Text(text, style=style), soft_wrap=True)
+
+    def complain(self, message: str, hint: str = "", label: str = "error") -> None:
+        """Write an error, and what to do about it."""
+        style = "bold red" if label == "error" else "bold yellow"
+        line = Text.assemble((f"{label}:", style), " ", printable(message, _LONGEST_MESSAGE))
+        self.console.print(line, soft_wrap=True)
+        if hint:
+            self.console.print(Text.assemble((" hint:", "bold"), " ", hint), soft_wrap=True)
+
+    def warn(self, message: str) -> None:
+        """Write a warning."""
+        self.complain(message, label="warning")
+
+    def trace(self, error: BaseException) -> None:
+        """Write an error's traceback, if the user wants to see such things."""
+        if self.verbose:
+            lines = traceback.format_exception(error)
+            self.console.print(Text("".join(lines).rstrip(), style="dim"), soft_wrap=True)
+
+    @contextlib.contextmanager
+    def live(self, live: Live) -> Iterator[None]:
+        """Keep a display at the foot of the terminal, below what is written meanwhile."""
+        self._live = live
+        try:
+            with live:
+                yield
+        finally:
+            self._live = None
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[None]:
+        """Bring the library's log to stderr: its warnings, or all of it where that is wanted."""
+        handler = _LogHandler(self)
+        log = logging.getLogger("octoremix")
+        before = log.level, log.propagate
+        log.setLevel(logging.DEBUG if self.verbose else logging.WARNING)
+        log.propagate = False
+        log.addHandler(handler)
+        try:
+            yield
+        finally:
+            log.removeHandler(handler)
+            log.level, log.propagate = before
+
+    @contextlib.contextmanager
+    def _still(self) -> Iterator[None]:
+        # A line for stdout would land in the middle of the display where both are one terminal.
+        live = self._live if self._live and sys.stdout.isatty() else None
+        if live is not None:
+            live.stop()
+        try:
+            yield
+        finally:
+            if live is not None:
+                live.start(refresh=True)
+
+
+class _LogHandler(logging.Handler):
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            message = printable(record.getMessage(), _LONGEST_MESSAGE)
+            label = record.levelname.lower()
+            self._output.note(f"{label}: {message}", "" if record.levelno > 20 else "dim")
+            if record.exc_info and record.exc_info[1] is not None:
+                self._output.trace(record.exc_info[1])
+        except Exception:
+            self.handleError(record)
+
+
+def _error_fields(error: BaseException) -> dict[str, Any]:
+    known = isinstance(error, (APIError, SubmitOutcomeUnknownError))
+    code = verdict_on(error).code if isinstance(error, OctoremixError) else Code.FAILED
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "code": error.code if isinstance(error, APIError) else None,
+        "request_id": error.request_id if known else None,  # type: ignore[attr-defined]  # by `known`
+        "exit_code": int(code),
+    }

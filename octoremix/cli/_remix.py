@@ -1,0 +1,189 @@
+"""``octoremix remix``: buy one remix, and wait for it."""
+
+from __future__ import annotations
+
+import json as json_module
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from attrs import fields, frozen
+
+from .. import ConfigurationError, OctoremixError, RemixFuture, RemixRequest, Session, Video
+from ..errors import printable
+from ._display import displayed
+from ._options import (
+    JSON,
+    APIKeyFile,
+    APIKeyOption,
+    BaseURL,
+    CAFile,
+    Connection,
+    Force,
+    PollEvery,
+    Proxy,
+    Timeout,
+    Verbose,
+    poll_policy,
+)
+from ._output import Output
+from ._run import Run, execute
+from ._target import check_target, save
+from ._text import human_size
+
+__all__ = ["remix"]
+
+_DEFAULT_MODEL = str(fields(RemixRequest).model.default)
+
+
+def remix(
+    video_id: Annotated[str, typer.Argument(help="The video to remix: an id of the gateway's.")],
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="What the remix should change.")],
+    model: Annotated[str, typer.Option(help="The remix model.")] = _DEFAULT_MODEL,
+    extra: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A further field of the request, such as size=720P; NAME:=VALUE for JSON. "
+            "May be repeated.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Save the video to this file."),
+    ] = None,
+    force: Force = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="End as soon as the job is accepted.")
+    ] = False,
+    timeout: Timeout = 3600.0,
+    poll_every: PollEvery = None,
+    json: JSON = False,
+    verbose: Verbose = False,
+    base_url: BaseURL = None,
+    proxy: Proxy = None,
+    ca_file: CAFile = None,
+    api_key_file: APIKeyFile = None,
+    _api_key: APIKeyOption = None,
+) -> None:
+    """Buy one remix of a video and wait until it is done.
+
+    On stdout: the file with --out, the id with --no-wait, else the link to the video.
+    Ctrl-C ends the wait, not the job, and shows the command that takes the wait up again.
+    """
+    connection = Connection(
+        base_url=base_url, proxy=proxy, ca_file=ca_file, api_key_file=api_key_file
+    )
+
+    async def work(run: Run) -> None:
+        order = _Order(
+            request=RemixRequest(
+                video_id=video_id, prompt=prompt, model=model, extra=_fields(extra or [])
+            ),
+            out=out,
+            force=force,
+            wait=not no_wait,
+        )
+        async with run.session(poll_policy(timeout, poll_every)) as session:
+            await _remix(run, session, order)
+
+    raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), connection), work))
+
+
+@frozen(kw_only=True)
+class _Order:
+    """What is wanted; made, and so checked, before anything is sent."""
+
+    request: RemixRequest
+    out: Path | None
+    force: bool
+    wait: bool
+
+    def __attrs_post_init__(self) -> None:
+        if self.out is None:
+            return
+        if not self.wait:
+            raise ConfigurationError("--out needs the video, which --no-wait does not wait for")
+        check_target(self.out, force=self.force)
+
+
+def _fields(pairs: list[str]) -> dict[str, Any]:
+    """Return the ``--extra`` options as fields of the request."""
+    named: dict[str, Any] = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        value: Any = text
+        if name.endswith(":"):
+            name = name[:-1]
+            try:
+                value = json_module.loads(text)
+            except ValueError:
+                raise ConfigurationError(
+                    f"--extra {printable(pair)!r} is no JSON after ':=': write "
+                    f"{printable(name)}={printable(text)} for a text"
+                ) from None
+        if not name or not separator:
+            raise ConfigurationError(
+                f"--extra {printable(pair)!r} is not of the form NAME=VALUE, such as size=720P"
+            )
+        if name in named:
+            raise ConfigurationError(f"--extra names {printable(name)!r} twice")
+        named[name] = value
+    return named
+
+
+async def _remix(run: Run, session: Session, order: _Order) -> None:
+    started = time.monotonic()
+    future = await run.submit(session, order.request)
+    if not order.wait:
+        run.ended(future.id)
+        if not run.output.json:
+            run.output.write(printable(future.id))
+        run.output.note(f"to follow: {run.connection.command('watch', ids=[future.id])}")
+        return
+    try:
+        video = await _followed(run, future)
+    except OctoremixError as error:
+        run.failed(error)
+        return
+    run.output.note(f"completed after {time.monotonic() - started:.0f} s")
+    if order.out is None:
+        _show_link(run, video)
+    else:
+        await _save(run, session, video, order.out, force=order.force)
+
+
+async def _followed(run: Run, future: RemixFuture) -> Video:
+    footer = "Ctrl-C detaches: the job goes on"
+    with displayed(run.output, footer) as display:
+        display.add(future.id, future.request.prompt if future.request else "", future.id)
+        if future.video is not None:
+            display.change(future.id, future.video)
+        return await run.follow(future, lambda video: display.change(future.id, video))
+
+
+def _show_link(run: Run, video: Video) -> None:
+    run.output.event("done", id=video.id, video=video)
+    if not run.output.json:
+        link = video.url or ""
+        # A video within its own link is better fetched than shown.
+        shown = printable(link, len(link) + 1) if not link.startswith("data:") else ""
+        if shown:
+            run.output.write(shown)
+        else:
+            run.output.note("the gateway gave no link to it")
+    run.output.note(f"to save it: {run.connection.command('download', ids=[video.id])}")
+
+
+async def _save(run: Run, session: Session, video: Video, target: Path, *, force: bool) -> None:
+    try:
+        await save(session, video, target, force=force)
+    except (OctoremixError, OSError) as error:
+        again = run.connection.command("download", "--out", str(target), ids=[video.id])
+        run.failed(error, video.id, f"the video is done and paid for; to fetch it: {again}")
+        return
+    run.output.event("done", id=video.id, video=video, file=str(target))
+    run.output.note(f"saved {human_size(target.stat().st_size)}")
+    if not run.output.json:
+        run.output.write(printable(target, 4096))

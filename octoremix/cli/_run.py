@@ -1,0 +1,266 @@
+"""One command, from its first coroutine to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from attrs import Factory, define, field
+
+from .. import (
+    Event,
+    OctoremixError,
+    PollPolicy,
+    RemixFuture,
+    RemixRequest,
+    Session,
+    SessionClosedError,
+    SubmitOutcomeUnknownError,
+    Video,
+)
+from ..errors import printable
+from ._exit import Code, gravest, verdict_on
+from ._options import Connection
+from ._output import Output, OutputClosedError
+from ._signals import caught
+
+__all__ = ["Run", "Work", "all_of", "execute"]
+
+GRACE = 10.0
+"""Seconds that the answer to a submit is waited for when we are told to stop."""
+
+_SIGNALS = {
+    signal.SIGINT: (Code.INTERRUPTED, "interrupted"),
+    signal.SIGTERM: (Code.TERMINATED, "terminated"),
+}
+
+
+@define(eq=False)
+class Run:
+    """What a command knows and has found out.
+
+    Attributes:
+        output: Where its words go.
+        connection: How to reach the gateway, and what the commands that follow need for it.
+        quiet: Whether acceptances are not worth a line each.
+        billed: Whether jobs that go on cost anything.
+        endless: Whether a signal is the way to end it.
+    """
+
+    output: Output
+    connection: Connection = Factory(Connection)
+    quiet: bool = False
+    billed: bool = True
+    endless: bool = False
+    _codes: list[Code] = field(init=False, factory=list)
+    _going_on: dict[str, Video | None] = field(init=False, factory=dict)
+    _stopped: Code | None = field(init=False, default=None)
+
+    @property
+    def exit_code(self) -> Code:
+        """The gravest of what has happened."""
+        return gravest([*self._codes, *([self._stopped] if self._stopped is not None else [])])
+
+    def session(self, poll: PollPolicy = PollPolicy()) -> Session:
+        """Make the session.
+
+        Raises:
+            ConfigurationError: A setting is missing or malformed.
+        """
+        return self.connection.session(self.output, poll, self._noticed)
+
+    def _noticed(self, event: Event) -> None:
+        if event.kind == "cool_down" and (event.delay or 0) >= 2:
+            self.output.note(f"the gateway asks to wait: paused for {event.delay:.0f} s", "dim")
+
+    def goes_on(self, id: str, video: Video | None = None) -> None:
+        """Remember that a task is followed: if we must stop, the user needs its id."""
+        self._going_on[id] = video
+
+    def ended(self, id: str) -> None:
+        """Remember that a task is done with, whichever way."""
+        self._going_on.pop(id, None)
+
+    def code(self, code: Code) -> None:
+        """Take an exit code into account."""
+        self._codes.append(code)
+
+    async def submit(self, session: Session, request: RemixRequest) -> RemixFuture:
+        """Buy one job. If we are told to stop meanwhile, find out first what became of it."""
+        buying = asyncio.ensure_future(
+            session.submit(
+                request.video_id, prompt=request.prompt, model=request.model, extra=request.extra
+            )
+        )
+        try:
+            future = await asyncio.shield(buying)
+        except asyncio.CancelledError:
+            await self._settle(session, buying)
+            raise
+        self._accepted(future)
+        return future
+
+    async def _settle(self, session: Session, buying: asyncio.Future[RemixFuture]) -> None:
+        if session.stats.requests_in_flight:
+            self.output.note(
+                f"waiting at most {GRACE:.0f} s for the answer to a submit that is out, to learn "
+                "its id; the same signal again gives it up"
+            )
+        # A second signal cancels the wait; closing then still ends the purchase.
+        with contextlib.suppress(asyncio.CancelledError):
+            await session.aclose(GRACE)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait([buying], timeout=1)
+        try:
+            self._accepted(buying.result())
+        except SubmitOutcomeUnknownError as error:
+            self.failed(error)
+        except (OctoremixError, asyncio.CancelledError):
+            self.output.note("nothing was bought")
+
+    def _accepted(self, future: RemixFuture) -> None:
+        self.goes_on(future.id, future.video)
+        if not self.quiet:
+            self.output.note(f"accepted: {printable(future.id)}")
+        self.output.event("accepted", id=future.id, video=future.video)
+
+    async def follow(self, future: RemixFuture, changed: Callable[[Video], object]) -> Video:
+        """Await a task's video, and tell each new snapshot.
+
+        Raises:
+            OctoremixError: As when the future is awaited.
+        """
+        async for video in future.updates():
+            self.goes_on(future.id, video)
+            changed(video)
+            if not video.status.terminal:
+                self.output.event("update", id=future.id, video=video)
+        video = await future
+        self.ended(future.id)
+        return video
+
+    def failed(self, error: BaseException, id: str | None = None, retry: str = "") -> None:
+        """Report an error and take its code into account.
+
+        Args:
+            error: What happened.
+            id: The task, where the error does not say it.
+            retry: The command that tries again, where it is not what the error suggests.
+        """
+        id = getattr(error, "id", None) or id
+        if id is not None:
+            self.ended(id)
+        verdict = verdict_on(error)
+        self.code(verdict.code)
+        detached = verdict.code is Code.RUNNING or isinstance(error, SessionClosedError)
+        self.output.complain(_message(error), retry or self._hint(verdict.hint, id))
+        self.output.trace(error)
+        video = getattr(error, "video", None)
+        self.output.event("detached" if detached else "error", id=id, video=video, error=error)
+
+    def _hint(self, hint: str, id: str | None) -> str:
+        if id is None:
+            return "" if "{" in hint else hint
+        return hint.format(
+            watch=self.connection.command("watch", ids=[id]),
+            download=self.connection.command("download", ids=[id]),
+        )
+
+    def stopped(self, code: Code, word: str) -> None:
+        """Remember why we stop before the end."""
+        if self._stopped is None:
+            self._stopped = Code.DONE if self.endless else code
+        if word and not self.endless:
+            self.output.note(word, "bold")
+
+    def detach(self) -> None:
+        """Say which tasks go on without us, and the command that follows them."""
+        going_on, self._going_on = self._going_on, {}
+        if not going_on or not self.billed:
+            return
+        self.code(Code.RUNNING)
+        jobs = (
+            "1 job goes on and is" if len(going_on) == 1 else f"{len(going_on)} jobs go on and are"
+        )
+        self.output.note(f"{jobs} billed:")
+        for id in going_on:
+            self.output.note(f"  {printable(id)}")
+        self.output.note(f"to follow: {self.connection.command('watch', ids=going_on)}")
+        with contextlib.suppress(OutputClosedError):
+            for id, video in going_on.items():
+                self.output.event("detached", id=id, video=video)
+
+
+Work = Callable[[Run], Coroutine[Any, Any, None]]
+
+
+def execute(run: Run, work: Work) -> int:
+    """Run a command's coroutine; return the exit code.
+
+    It is cancelled by Ctrl-C and SIGTERM. Errors that it lets pass are reported here.
+    """
+    with run.output.logging():
+        return int(asyncio.run(_supervised(run, work)))
+
+
+async def _supervised(run: Run, work: Work) -> Code:
+    task = asyncio.ensure_future(work(run))
+
+    def stop(number: int) -> None:
+        code, word = _SIGNALS[signal.Signals(number)]
+        run.stopped(code, word)
+        task.cancel()
+
+    with caught(stop):
+        try:
+            await asyncio.wait([task])
+            _judge(run, task)
+        finally:
+            run.detach()
+    return run.exit_code
+
+
+def _judge(run: Run, task: asyncio.Future[None]) -> None:
+    try:
+        task.result()
+    except asyncio.CancelledError:
+        run.stopped(Code.INTERRUPTED, "")
+    except OutputClosedError:
+        run.stopped(Code.CLOSED, "")
+    except OctoremixError as error:
+        _report(run, error)
+    except OSError as error:
+        _report(run, error)
+    except Exception as error:
+        run.output.complain(
+            f"unexpected {type(error).__name__}: {error}",
+            "this is a fault of octoremix: please report it, with what --verbose shows",
+        )
+        run.output.trace(error)
+        run.code(Code.FAILED)
+
+
+def _report(run: Run, error: Exception) -> None:
+    try:
+        run.failed(error)
+    except OutputClosedError:
+        run.stopped(Code.CLOSED, "")
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, OSError) and not isinstance(error, OctoremixError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
+
+
+async def all_of(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run coroutines side by side; the first error ends the rest and is raised by itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(work)
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None

@@ -1,0 +1,79 @@
+"""Foreign text made fit for a line, a file name, a shell."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections.abc import Iterable
+
+from ..errors import printable
+
+__all__ = ["cut", "file_name", "human_size", "shell_command", "slug"]
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+# What Windows keeps for itself, with any suffix.
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+_LONGEST_NAME = 100
+
+
+def cut(text: object, width: int) -> str:
+    """Return foreign text on one line, free of controls and at most ``width`` characters long."""
+    shown = printable(str(text)[: width + 1], width + 1)
+    return shown if len(shown) <= width else shown[: width - 1] + "…"
+
+
+def file_name(id: str, suffix: str = ".mp4") -> str:
+    """Return a safe file name for an id.
+
+    An id of letters, digits, ``_``, ``-`` and ``.`` is kept as it is; any other is written with
+    ``_`` in place of the rest, and with a digest of the id, so that two ids never share a name.
+    """
+    safe = _UNSAFE.sub("_", id).lstrip(".-")[:_LONGEST_NAME]
+    if safe != id or _RESERVED.match(safe):
+        digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        safe = f"{safe}-{digest}" if safe and not _RESERVED.match(safe) else f"video-{digest}"
+    return safe + suffix
+
+
+def slug(text: str, width: int) -> str:
+    """Return the words of a text as part of a file name, at most ``width`` characters."""
+    words = re.findall(r"[a-z0-9]+", text.lower())
+    while words and len("-".join(words)) > width:
+        words.pop()
+    return "-".join(words) or "remix"
+
+
+def human_size(size: int) -> str:
+    """Return a number of bytes as people read it."""
+    if size < 1000:
+        return f"{size} B"
+    amount = size / 1000
+    for unit in ("kB", "MB"):
+        if amount < 999.5:
+            return f"{amount:.0f} {unit}" if amount >= 99.5 else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"
+
+
+def shell_command(words: Iterable[str], ids: Iterable[str] = ()) -> str:
+    """Return a command that can be pasted into a shell.
+
+    Args:
+        words: The command and its options.
+        ids: Foreign words at its end, set apart by ``--`` where one could be taken for an option.
+    """
+    listed = list(ids)
+    apart = ["--"] if any(id.startswith("-") for id in listed) else []
+    return " ".join(_quoted(word) for word in [*words, *apart, *listed])
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    # Never a raw control character on the terminal: bash, zsh and ksh read this form.
+    escaped = "".join(
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in "'\\" else f"\\x{byte:02x}"
+        for byte in word.encode("utf-8", "surrogateescape")
+    )
+    return f"$'{escaped}'"

@@ -1,0 +1,431 @@
+"""The session: what users hold. It wires the rest together and holds no logic of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import Callable, KeysView, Mapping
+from functools import partial
+from pathlib import Path
+from types import EllipsisType, TracebackType
+from typing import Any, Self
+
+import aiohttp
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
+
+from ._credentials import APIKey, APIKeySource
+from ._download import Downloader, check_target
+from ._pace import Pace
+from ._poller import Poller
+from ._protocol import API, DEFAULT_BASE_URL, parse_base_url, read_video
+from ._submit import Submitter
+from ._transport import Transport
+from .errors import (
+    APIConnectionError,
+    APIError,
+    ConfigurationError,
+    IncompleteDownloadError,
+    OctoremixError,
+    RateLimitError,
+    ServerError,
+    SessionClosedError,
+    printable,
+)
+from .futures import RemixFuture
+from .models import (
+    DEFAULT_MODEL,
+    Event,
+    RemixRequest,
+    SessionStats,
+    TaskStatus,
+    Video,
+    check_task_id,
+)
+from .policies import PollPolicy, RetryPolicy, check_count, check_seconds
+
+__all__ = ["Session"]
+
+log = logging.getLogger("octoremix")
+
+_REPEATED = (APIConnectionError, RateLimitError, ServerError, IncompleteDownloadError)
+
+
+class Session:
+    """Submits remixes and follows them, all with one poller.
+
+    It is made without an event loop and without I/O, and belongs to the loop of its first use.
+    Leave it by ``async with`` or `aclose`.
+
+    Args:
+        api_key: The key, or a callable that returns it (plain or awaitable), asked before each
+            call. Default: ``OCTOPUSX_API_KEY``.
+        base_url: The gateway, with or without ``/v1``. Default: ``OCTOPUSX_BASE_URL``, else
+            ``https://octopusx.ai``.
+        poll: How tasks are followed.
+        retry: When a submit, `retrieve` or `download` is tried again.
+        request_timeout: Seconds that a query may take, and each silence in a download.
+        submit_timeout: Seconds that the answer to a submit may take. It is longer than the 100 s
+            after which an edge in front of the gateway gives up, to get an answer where there
+            is one.
+        submit_concurrency: The most submits in flight.
+        http: Your own `aiohttp.ClientSession`, used and never closed. Its default headers, cookies,
+            time-outs and ``raise_for_status`` change nothing here, and its middlewares are not
+            run: one that repeats a request could pay twice.
+        proxy: The address of an HTTP proxy; ``None`` for that of ``HTTP_PROXY``, ``HTTPS_PROXY``
+            and ``NO_PROXY``; ``False`` for none.
+        ssl: An `ssl.SSLContext`, or ``False`` to verify nothing. Default: the system's
+            certificates, or those of ``SSL_CERT_FILE``.
+        headers: Further headers for the calls to the gateway.
+        max_tasks: The most tasks that are followed at once.
+        on_event: Called with every `Event`, in the event loop; it must not block.
+
+    Raises:
+        ConfigurationError: A setting is missing or malformed; the message names the fix.
+    """
+
+    def __init__(
+        self,
+        api_key: APIKeySource | None = None,
+        *,
+        base_url: str | None = None,
+        poll: PollPolicy = PollPolicy(),  # noqa: B008  # frozen, so one serves all
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen, so one serves all
+        request_timeout: float = 30.0,
+        submit_timeout: float = 120.0,
+        submit_concurrency: int = 16,
+        http: aiohttp.ClientSession | None = None,
+        proxy: str | bool | None = None,
+        ssl: ssl.SSLContext | bool | None = None,
+        headers: Mapping[str, str] | None = None,
+        max_tasks: int = 1_000_000,
+        on_event: Callable[[Event], object] | None = None,
+    ) -> None:
+        check_seconds("request_timeout", request_timeout)
+        check_seconds("submit_timeout", submit_timeout)
+        check_count("submit_concurrency", submit_concurrency)
+        check_count("max_tasks", max_tasks)
+        self._poll_policy = poll
+        self._retry = retry
+        self._request_timeout = request_timeout
+        self._on_event = on_event
+        address = base_url or os.environ.get("OCTOPUSX_BASE_URL") or DEFAULT_BASE_URL
+        self._api = API(parse_base_url(address))
+        self._transport = Transport(
+            self._api,
+            APIKey(os.environ.get("OCTOPUSX_API_KEY") if api_key is None else api_key),
+            http=http,
+            proxy=proxy,
+            ssl=ssl,
+            headers=headers,
+            timeout=request_timeout,
+        )
+        pace = Pace()
+        notify = None if on_event is None else self._notify
+        self._submitter = Submitter(
+            self._api,
+            self._transport.send,
+            pace,
+            retry,
+            timeout=submit_timeout,
+            concurrency=submit_concurrency,
+            notify=notify,
+        )
+        self._poller = Poller(
+            self._fetch,
+            poll,
+            pace,
+            request_timeout=request_timeout,
+            max_tasks=max_tasks,
+            notify=notify,
+        )
+        self._downloader = Downloader(self._api, self._transport.stream)
+        self._pace = pace
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing: asyncio.Future[None] | None = None
+        self._closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"follows {len(self.pending)} tasks"
+        return f"<octoremix.Session at {self._api.base_url}: {state}>"
+
+    async def __aenter__(self) -> Self:
+        self._bind()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def submit(
+        self,
+        video: str | Video | RemixFuture,
+        *,
+        prompt: str,
+        model: str = DEFAULT_MODEL,
+        extra: Mapping[str, Any] | None = None,
+        deadline: float | EllipsisType | None = ...,
+    ) -> RemixFuture:
+        """Buy one remix and return its future as soon as the gateway accepted the job.
+
+        At most one POST is sent for a job that may have been charged. A caller who is cancelled
+        after the request went out does not stop it: the id that comes back is logged, and the task
+        followed.
+
+        Args:
+            video: The source: the id of a finished video, a `Video`, or the `RemixFuture` of one
+                that is still in work, which is awaited first.
+            prompt: What the remix should change.
+            model: The remix model.
+            extra: Further fields of the body, for example ``{"size": "720P"}``.
+            deadline: Seconds from the acceptance after which the task is given up, ``None`` for
+                never. Default: that of the `PollPolicy`.
+
+        Raises:
+            ConfigurationError: An argument is malformed; nothing was sent.
+            SubmitOutcomeUnknownError: No clear answer came: the job may exist and may be billed.
+            APIConnectionError: Nothing was sent, in none of the attempts.
+            APIError: The gateway refused; see ``safe_to_resubmit``.
+            SessionClosedError: The session is closed.
+        """
+        request = _request(video, prompt=prompt, model=model, extra=extra)
+        return await self._submit(video, request, deadline, None)
+
+    async def remix(
+        self,
+        video: str | Video | RemixFuture,
+        *,
+        prompt: str,
+        model: str = DEFAULT_MODEL,
+        extra: Mapping[str, Any] | None = None,
+        deadline: float | EllipsisType | None = ...,
+        timeout: float | None = None,
+    ) -> Video:
+        """Buy one remix and wait for its video.
+
+        If it is cancelled or times out while it waits, the task stays followed, and its id is
+        logged and added to the exception's notes.
+
+        Args:
+            video: See `submit`.
+            prompt: See `submit`.
+            model: See `submit`.
+            extra: See `submit`.
+            deadline: See `submit`.
+            timeout: Seconds for all of it, or ``None``.
+
+        Raises:
+            RemixError: The task ended without a video.
+            WaitError: We stopped waiting; the task may go on.
+            OctoremixError: As `submit` raises.
+        """
+        check_seconds("timeout", timeout, none=True)
+        request = _request(video, prompt=prompt, model=model, extra=extra)
+        loop = self._bind()
+        end = None if timeout is None else loop.time() + timeout
+        future = await self._submit(video, request, deadline, end)
+        try:
+            return await future.wait(_left(loop, end))
+        except (asyncio.CancelledError, TimeoutError) as error:
+            if not future.done():
+                note = f"task {printable(future.id)} goes on and stays followed by its session"
+                error.add_note(note)
+                log.warning("a wait ended early: %s", note)
+            raise
+
+    def track(self, task_id: str, *, deadline: float | EllipsisType | None = ...) -> RemixFuture:
+        """Follow a task that already exists, without I/O of its own.
+
+        The same id gives the same future while it is followed.
+
+        Args:
+            task_id: The task, of any process or key of the same account.
+            deadline: See `submit`; counted from now.
+
+        Raises:
+            ConfigurationError: The id is malformed, or ``max_tasks`` are followed already.
+            SessionClosedError: The session is closed, or its poller has stopped.
+        """
+        check_task_id(task_id)
+        self._bind()
+        if task_id not in self.pending:
+            self._poller.check()
+        return self._poller.follow(task_id, deadline=self._deadline(deadline))
+
+    async def retrieve(self, task_id: str) -> Video:
+        """Ask for a task once and return the snapshot, whatever its status.
+
+        Raises:
+            ConfigurationError: The id is malformed.
+            TaskNotFoundError: The gateway does not know it.
+            APIConnectionError: No answer, in none of the attempts.
+            APIError: The gateway refused.
+        """
+        check_task_id(task_id)
+        self._bind()
+        return await self._retrying()(self._fetch, task_id, self._request_timeout)
+
+    async def download(
+        self, video: str | Video | RemixFuture, path: str | os.PathLike[str]
+    ) -> Path:
+        """Fetch a finished video to a file, which is whole or not there.
+
+        It is written to a ``.part`` file beside the target, verified, and renamed; a file of that
+        name is replaced.
+
+        Args:
+            video: The id of a task, a `Video`, or a `RemixFuture`, which is awaited first.
+            path: The file to write, in a folder that exists.
+
+        Returns:
+            The path.
+
+        Raises:
+            ConfigurationError: The path can't be written to.
+            DownloadError: There is no video, or it could not be fetched whole.
+            OctoremixError: As awaiting the future or `retrieve` raises.
+        """
+        target = check_target(path)
+        self._bind()
+        if isinstance(video, RemixFuture):
+            video = await video
+        elif isinstance(video, str) or video.status is not TaskStatus.COMPLETED:
+            video = await self.retrieve(video if isinstance(video, str) else video.id)
+        return await self._retrying()(self._downloader.download, video, target)
+
+    @property
+    def stats(self) -> SessionStats:
+        """What the session has done and is doing."""
+        return SessionStats(
+            polls_sent=self._poller.sent,
+            tasks_followed=len(self._poller.ids),
+            requests_in_flight=self._poller.in_flight + self._submitter.in_flight,
+            cool_down=0.0 if self._loop is None else self._pace.cool_down(self._loop.time()),
+        )
+
+    @property
+    def pending(self) -> KeysView[str]:
+        """The ids that are followed, as a live view."""
+        return self._poller.ids
+
+    async def aclose(self, grace: float = 10.0) -> None:
+        """End the session; tasks go on and are billed, and open futures tell their ids.
+
+        They fail with `SessionClosedError`. Submits whose request is out have ``grace`` seconds to
+        be answered. It may be called twice, also at the same time.
+
+        Args:
+            grace: Seconds.
+        """
+        check_seconds("grace", grace, zero=True)
+        if self._closing is not None:
+            await asyncio.wait([self._closing])
+            return
+        self._closed = True
+        if self._loop is None:  # never used
+            return
+        self._closing = closing = self._loop.create_future()
+        try:
+            await self._submitter.aclose(grace)
+        finally:
+            try:
+                await self._poller.aclose()
+            finally:
+                await self._transport.aclose()
+                closing.set_result(None)
+
+    async def _submit(
+        self,
+        video: str | Video | RemixFuture,
+        request: RemixRequest,
+        deadline: float | EllipsisType | None,
+        end: float | None,
+    ) -> RemixFuture:
+        seconds = self._deadline(deadline)
+        loop = self._bind()
+        if isinstance(video, RemixFuture):
+            await video.wait(_left(loop, end))
+            self._bind()
+        self._poller.check(adding=self._submitter.pending)
+        accept = partial(self._accept, request, seconds)
+        return await self._submitter.submit(request, accept, timeout=_left(loop, end))
+
+    def _accept(self, request: RemixRequest, deadline: float | None, video: Video) -> RemixFuture:
+        if self._on_event is not None:
+            self._notify(Event(kind="accepted", id=video.id, video=video))
+        return self._poller.follow(video.id, deadline=deadline, request=request, accepted=video)
+
+    async def _fetch(self, task_id: str, timeout: float, last: Video | None = None) -> Video:
+        try:
+            response = await self._transport.send(self._api.query(task_id), timeout=timeout)
+            return read_video(response, task_id, last)
+        except OctoremixError as error:
+            error.id = task_id
+            raise
+
+    def _retrying(self) -> AsyncRetrying:
+        return AsyncRetrying(
+            sleep=asyncio.sleep,
+            wait=self._pause,
+            stop=stop_after_attempt(self._retry.attempts),
+            retry=retry_if_exception_type(_REPEATED),
+            reraise=True,
+        )
+
+    def _pause(self, state: RetryCallState) -> float:
+        error = state.outcome and state.outcome.exception()
+        asked = error.retry_after if isinstance(error, APIError) else None
+        return max(self._retry.wait(state), min(asked or 0.0, 300.0))
+
+    def _deadline(self, deadline: float | EllipsisType | None) -> float | None:
+        if deadline is ...:
+            return self._poll_policy.deadline
+        check_seconds("deadline", deadline, none=True)
+        return deadline
+
+    def _notify(self, event: Event) -> None:
+        assert self._on_event is not None
+        try:
+            self._on_event(event)
+        except Exception as error:  # noqa: BLE001  # the user's code may raise anything
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "octoremix's on_event callback failed", "exception": error}
+            )
+
+    def _bind(self) -> asyncio.AbstractEventLoop:
+        """Return the loop of the session, which is that of its first use."""
+        if self._closed:
+            raise SessionClosedError("the session is closed: make a new one")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if loop is None:
+            raise ConfigurationError("no event loop runs: use the session in a coroutine")
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise SessionClosedError(
+                "the session belongs to another event loop: make one session for each asyncio.run()"
+            )
+        return loop
+
+
+def _request(
+    video: str | Video | RemixFuture,
+    *,
+    prompt: str,
+    model: str,
+    extra: Mapping[str, Any] | None,
+) -> RemixRequest:
+    video_id = video.id if isinstance(video, (Video, RemixFuture)) else video
+    return RemixRequest(video_id=video_id, prompt=prompt, model=model, extra=extra or {})
+
+
+def _left(loop: asyncio.AbstractEventLoop, end: float | None) -> float | None:
+    return None if end is None else max(0.0, end - loop.time())

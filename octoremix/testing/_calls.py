@@ -1,0 +1,142 @@
+"""What a request means: which route, which id, which body.
+
+Sources: the OctopusX documentation of the endpoints; new-api ``router/video-router.go`` for
+the routes and ``relay/common/relay_info.go`` (``TaskSubmitReq``) for the types of a body.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from aiohttp import web
+from attrs import frozen
+
+from ._answers import RefusedError, task_error
+
+
+class Route(enum.StrEnum):
+    """A method and path, as the books spell it."""
+
+    CREATE = "POST /v1/videos"
+    REMIX = "POST /v1/videos/{id}/remix"
+    QUERY = "GET /v1/videos/{id}"
+    CONTENT = "GET /v1/videos/{id}/content"
+    OTHER = "other"
+
+
+@frozen
+class Call:
+    """One request, its route and the id in its path (``""`` where the route has none)."""
+
+    request: web.Request
+    route: Route
+    video_id: str
+    request_id: str
+
+
+_ROUTES = {
+    ("POST", 0, ""): Route.CREATE,
+    ("POST", 1, "remix"): Route.REMIX,
+    ("GET", 1, ""): Route.QUERY,
+    ("GET", 1, "content"): Route.CONTENT,
+}
+
+
+def identify(method: str, raw_path: str) -> tuple[Route, str]:
+    """The route of a request, and the id in its path.
+
+    Args:
+        method: The HTTP method.
+        raw_path: The path as it came, still percent-encoded, so that a ``/`` within an id
+            is told from one between segments.
+
+    Returns:
+        `Route.OTHER` and ``""`` for a path that the gateway doesn't know.
+    """
+    head, *rest = raw_path.removeprefix("/").split("/")
+    if head != "v1" or not rest or rest[0] != "videos" or len(rest) > 3 or "" in rest:
+        return Route.OTHER, ""
+    action = rest[2] if len(rest) == 3 else ""
+    route = _ROUTES.get((method, min(len(rest) - 1, 1), action), Route.OTHER)
+    if route is Route.OTHER or len(rest) == 1:
+        return route, ""
+    # Bytes that are no UTF-8 survive too: two ids never become one.
+    return route, unquote_to_bytes(rest[1]).decode("utf-8", "surrogateescape")
+
+
+async def read_body(
+    request: web.Request, unreadable: Callable[[str], RefusedError]
+) -> dict[str, Any]:
+    """The body of a submit as an object.
+
+    Args:
+        request: JSON or a multipart form; the gateway leaves any other type unread, so that
+            such a body has no fields.
+        unreadable: Makes the refusal of a body that can't be parsed from what is wrong.
+
+    Raises:
+        RefusedError: for a body that can't be parsed, or with 413 for one that is too large.
+    """
+    kind = request.headers.get("Content-Type", "")
+    try:
+        if kind.startswith("multipart/form-data"):
+            return await _read_form(request)
+        raw = await request.read()
+        body = json.loads(raw) if kind.startswith("application/json") else {}
+    except web.HTTPRequestEntityTooLarge:
+        raise task_error(413, "read_request_body_failed", "request body too large") from None
+    except (OSError, ValueError, RecursionError, web.RequestPayloadError) as error:
+        raise unreadable(f"invalid body: {error}") from None
+    if not isinstance(body, dict):
+        raise unreadable(_mismatch(body, "value of type common.TaskSubmitReq"))
+    return body
+
+
+async def _read_form(request: web.Request) -> dict[str, Any]:
+    """A multipart form as an object: files by their name, a repeated field as a list."""
+    form = await request.post()
+    body: dict[str, Any] = {}
+    for name in form:
+        values = [v.filename if isinstance(v, web.FileField) else v for v in form.getall(name)]
+        body[name] = values[0] if len(values) == 1 else values
+    return body
+
+
+_STRINGS = ("prompt", "model", "mode", "image", "size", "seconds")
+
+
+def check_types(body: dict[str, Any], code: str) -> None:
+    """Refuse a field of another type than the gateway's own struct has, with ``code``."""
+    for name in _STRINGS:
+        value = body.get(name)
+        if value is not None and not isinstance(value, str):
+            place = f"struct field TaskSubmitReq.{name} of type string"
+            raise task_error(400, code, _mismatch(value, place))
+
+
+_GO_NAMES = {bool: "bool", int: "number", float: "number", str: "string", list: "array"}
+
+
+def _mismatch(value: object, place: str) -> str:
+    kind = "null" if value is None else _GO_NAMES.get(type(value), "object")
+    return f"json: cannot unmarshal {kind} into Go {place}"
+
+
+def require_prompt(body: dict[str, Any]) -> str:
+    """The prompt, or a 400 where it is missing, empty or blank."""
+    prompt = body.get("prompt")
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise task_error(400, "invalid_request", "field prompt is required")
+    return prompt
+
+
+def require_model(body: dict[str, Any]) -> str:
+    """The model, or a 400: the OctopusX documentation says that it is required."""
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise task_error(400, "missing_model", "model field is required")
+    return model
