@@ -16,7 +16,9 @@ from typing import Any
 from ._pace import Pace
 from ._schedule import EndEveryWait, Schedule, refusal
 from ._timetable import FollowedTask
+from ._wire import Reading
 from .errors import (
+    APITimeoutError,
     AuthenticationError,
     ConfigurationError,
     DetachedError,
@@ -33,8 +35,8 @@ __all__ = ["Poller"]
 
 log = logging.getLogger("octoremix")
 
-Fetch = Callable[[str, float, Video | None], Coroutine[Any, Any, Video]]
-"""Asks for the task of an id within so many seconds, and is told the last snapshot of it."""
+Fetch = Callable[[str, Reading | None], Coroutine[Any, Any, Reading]]
+"""Asks for the task of an id, and is told the last answer about it; it is timed from outside."""
 
 LONGEST_GRACE = 10.0
 """Seconds after a task's deadline that its poll may take at most."""
@@ -74,7 +76,10 @@ class Poller:
         self._schedule = Schedule(policy, grace=min(request_timeout, LONGEST_GRACE))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._runner: asyncio.Task[None] | None = None
-        self._polls: set[asyncio.Task[None]] = set()
+        # When each poll in flight has taken too long. One alarm watches them all: a timer of its
+        # own for each would be a twentieth of what a poll costs.
+        self._polls: dict[asyncio.Task[None], float] = {}
+        self._late: set[asyncio.Task[None]] = set()
         self._wake_up: asyncio.Future[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._stopped: str | None = None
@@ -115,7 +120,7 @@ class Poller:
         *,
         deadline: float | None,
         request: RemixRequest | None = None,
-        accepted: Video | None = None,
+        accepted: Reading | None = None,
     ) -> RemixFuture:
         """Follow a task and return its future, the same one while it is followed.
 
@@ -123,15 +128,15 @@ class Poller:
             task_id: The task.
             deadline: Seconds after which it is given up, or ``None``.
             request: What was submitted, if it was by us.
-            accepted: The snapshot that the submit brought, if it was by us.
+            accepted: The answer to the submit, if it was by us.
         """
         known = self._schedule.get(task_id)
         if known is not None:
             future: RemixFuture = known.handle
             return future
-        future = RemixFuture(task_id, self, request=request, video=accepted)
+        future = RemixFuture(task_id, self, request=request, reading=accepted)
         if self._stopped is not None:  # of a submit that was answered after all was over
-            future._settle(self._closed(FollowedTask(task_id, video=accepted)))
+            future._settle(self._closed(FollowedTask(task_id, reading=accepted)))
             return future
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
@@ -182,6 +187,7 @@ class Poller:
                 given_up = self._schedule.strike(now)
                 if given_up is not None:
                     self._settle(*given_up)
+            self._stop_late(now)
             self._start_due(loop, now)
             await self._sleep(loop)
 
@@ -191,8 +197,15 @@ class Poller:
             if task is None:
                 return
             poll = loop.create_task(self._poll(loop, task, now))
-            self._polls.add(poll)
+            self._polls[poll] = self._expiry(task, now)
             poll.add_done_callback(self._polled)
+
+    def _stop_late(self, now: float) -> None:
+        """Break off the polls that have taken too long."""
+        for poll, until in self._polls.items():
+            if until <= now:
+                self._late.add(poll)
+                poll.cancel()
 
     def _next(self, now: float) -> FollowedTask | None:
         """Take a task that is due, if a poll may be sent now."""
@@ -207,7 +220,7 @@ class Poller:
     async def _sleep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Sleep until something is due, or until `_wake`."""
         now = loop.time()
-        until = self._schedule.next_deadline()
+        until = min(self._schedule.next_deadline(), *self._polls.values(), math.inf)
         if len(self._polls) < self._policy.concurrency:
             until = min(until, max(self._schedule.next_poll(), self._pace.poll_at(now)))
         if until <= now:
@@ -229,58 +242,77 @@ class Poller:
         self._alarm = None
         self._wake()
 
+    def _wake_by(self, when: float) -> None:
+        """Wake the runner unless its alarm rings by then."""
+        if self._alarm is None or when < self._alarm.when():
+            self._wake()
+
     def _wake(self) -> None:
         if self._wake_up is not None and not self._wake_up.done():
             self._wake_up.set_result(None)
 
     async def _poll(self, loop: asyncio.AbstractEventLoop, task: FollowedTask, now: float) -> None:
         """Poll a task, and then whatever else is due, until nothing is."""
+        poll = asyncio.current_task()
+        assert poll is not None
         following: FollowedTask | None = task
         while following is not None:
-            answer = await self._ask(loop, following, now)
+            answer = await self._ask(following, poll)
             sent_at, now = now, loop.time()
             self._take_in(following, answer, sent_at, now)
-            following = self._next(now)
+            # A cancellation that came too late for its poll must not hit the next one.
+            following = None if poll in self._late else self._next(now)
+            if following is not None:
+                self._polls[poll] = self._expiry(following, now)
+                self._wake_by(self._polls[poll])
             if len(self._polls) < self._policy.concurrency:
-                self._wake()  # what this answer put off may be due before the alarm
+                self._wake_by(self._schedule.next_poll())
 
-    async def _ask(
-        self, loop: asyncio.AbstractEventLoop, task: FollowedTask, now: float
-    ) -> Video | OctoremixError:
-        patience = min(self._request_timeout, self._schedule.patience(task, now))
+    def _expiry(self, task: FollowedTask, now: float) -> float:
+        """Return when a poll of the task that is sent now has taken too long."""
+        return now + min(self._request_timeout, self._schedule.patience(task, now))
+
+    async def _ask(self, task: FollowedTask, poll: asyncio.Task[None]) -> Reading | OctoremixError:
         try:
-            return await self._fetch(task.id, patience, task.video)
+            return await self._fetch(task.id, task.reading)
         except OctoremixError as error:
             return error.with_traceback(None)  # its frames would live as long as the error
         except asyncio.CancelledError:
-            self._schedule.release(task, loop.time())
-            raise
+            late = poll in self._late
+            self._late.discard(poll)
+            if not late or poll.uncancel() > 0:
+                self._schedule.release(task, asyncio.get_running_loop().time())
+                raise
+            return APITimeoutError("the poll was not answered in time", id=task.id)
         except Exception as error:
             log.exception("a poll of task %r failed unexpectedly", printable(task.id))
             return OctoremixError(f"the poll failed unexpectedly: {printable(repr(error))}")
 
     def _take_in(
-        self, task: FollowedTask, answer: Video | OctoremixError, sent_at: float, now: float
+        self, task: FollowedTask, answer: Reading | OctoremixError, sent_at: float, now: float
     ) -> None:
-        if isinstance(answer, Video):
+        if not isinstance(answer, OctoremixError):
             self._pace.poll_answered(sent_at)
         elif isinstance(answer, RateLimitError):
             self._cool_down(answer, sent_at, now)
         if self._notify is not None:
-            self._notify(_event("polled", task.id, answer))
+            told = answer if isinstance(answer, OctoremixError) else answer.video
+            self._notify(_event("polled", task.id, told))
         if self._schedule.get(task.id) is not task:
             return  # it was detached meanwhile
+        last = task.reading
         verdict = self._schedule.observe(task, answer, now)
+        if task.reading is not None and task.reading is not last:
+            task.handle._observe(task.reading)
         if isinstance(verdict, EndEveryWait):
             log.error("every wait ends: %s", verdict.cause)
             self._refused = verdict.cause
         elif verdict is not None:
             self._settle(task, verdict)
-        elif isinstance(answer, Video) and answer is not task.handle.video:
-            task.handle._observe(answer)
 
     def _polled(self, poll: asyncio.Task[None]) -> None:
-        self._polls.discard(poll)
+        del self._polls[poll]
+        self._late.discard(poll)
         if not poll.cancelled() and poll.exception() is not None:
             self._fail(poll.exception())
         self._wake()

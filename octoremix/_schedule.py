@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import KeysView, ValuesView
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 from tenacity import AsyncRetrying, Future, RetryCallState
@@ -30,6 +30,9 @@ from .errors import (
 from .models import Video, outcome_of
 from .policies import PollPolicy
 
+if TYPE_CHECKING:
+    from ._wire import Reading
+
 __all__ = ["EndEveryWait", "Schedule"]
 
 NOT_FOUND_GRACE = 60.0
@@ -49,20 +52,23 @@ class EndEveryWait:
 class _Outcome(Future):
     """tenacity's record of one attempt, without the lock that makes its own expensive."""
 
-    def __init__(self, attempt_number: int, answer: Video | OctoremixError) -> None:
+    def __init__(self, attempt_number: int, answer: Reading | OctoremixError) -> None:
         self.attempt_number = attempt_number
         self._answer = answer
 
     def done(self) -> bool:
         return True
 
-    def result(self, timeout: float | None = None) -> Video:
-        if isinstance(self._answer, Video):
-            return self._answer
-        raise self._answer
+    def result(self, timeout: float | None = None) -> Video:  # noqa: ARG002  # tenacity's
+        if isinstance(self._answer, OctoremixError):
+            raise self._answer
+        return self._answer.video
 
-    def exception(self, timeout: float | None = None) -> OctoremixError | None:
-        return None if isinstance(self._answer, Video) else self._answer
+    def exception(  # tenacity's signature
+        self,
+        timeout: float | None = None,  # noqa: ARG002  # it is done already
+    ) -> OctoremixError | None:
+        return self._answer if isinstance(self._answer, OctoremixError) else None
 
 
 class Schedule:
@@ -77,8 +83,8 @@ class Schedule:
         self._policy = policy
         self._grace = grace
         self._tasks: dict[str, FollowedTask] = {}
-        self._polls = Timetable()
-        self._deadlines = Timetable()
+        self._polls = Timetable(self._poll_is_live)
+        self._deadlines = Timetable(self._deadline_is_live)
         self._unauthorized_at: float | None = None
         # One state serves all tasks: 216 bytes each are saved.
         self._state = RetryCallState(AsyncRetrying(), None, (), {})
@@ -110,7 +116,7 @@ class Schedule:
         *,
         handle: Any,
         deadline: float | None,
-        accepted: Video | None = None,
+        accepted: Reading | None = None,
     ) -> FollowedTask:
         """Follow a task that is not followed yet.
 
@@ -119,30 +125,30 @@ class Schedule:
             now: The present.
             handle: Whatever the caller keeps with it.
             deadline: Seconds from now after which it is given up, or ``None``.
-            accepted: The snapshot that our own submit brought; ``None`` for any other task.
+            accepted: The answer to our own submit; ``None`` for any other task.
         """
         task = FollowedTask(
             task_id,
             handle=handle,
-            video=accepted,
+            reading=accepted,
             submitted_at=None if accepted is None else now,
             last_good_at=now,
         )
         self._tasks[task_id] = task
-        task.poll_entry = self._polls.add(now + self._policy.first_delay, task)
+        task.poll_number = self._polls.add(now + self._policy.first_delay, task_id)
         if deadline is not None:
             task.deadline = now + deadline
-            task.deadline_entry = self._deadlines.add(task.deadline, task)
+            task.deadline_number = self._deadlines.add(task.deadline, task_id)
         return task
 
     def remove(self, task: FollowedTask) -> None:
         """Forget a task; what still comes of it must be ignored."""
         del self._tasks[task.id]
-        if task.poll_entry is not None:
-            self._polls.withdraw(task.poll_entry)
-        if task.deadline_entry is not None:
-            self._deadlines.withdraw(task.deadline_entry)
-        task.poll_entry = task.deadline_entry = None
+        if task.poll_number is not None:
+            self._polls.withdrawn()
+        if task.deadline_number is not None:
+            self._deadlines.withdrawn()
+        task.poll_number = task.deadline_number = None
 
     def next_poll(self) -> float:
         """Return when the next task is due, or infinity."""
@@ -154,11 +160,13 @@ class Schedule:
 
     def take(self, now: float) -> FollowedTask | None:
         """Return one task that is due, the longest overdue first; it counts as in flight."""
-        task = self._polls.pop(now)
-        if task is not None:
-            task.poll_entry = None
-            task.in_flight = True
-            task.polls += 1
+        task_id = self._polls.pop(now)
+        if task_id is None:
+            return None
+        task = self._tasks[task_id]
+        task.poll_number = None
+        task.in_flight = True
+        task.polls += 1
         return task
 
     def patience(self, task: FollowedTask, now: float) -> float:
@@ -168,8 +176,7 @@ class Schedule:
     def release(self, task: FollowedTask, now: float) -> None:
         """Put a task back whose poll was broken off by somebody else; it is due at once."""
         task.in_flight = False
-        if self._tasks.get(task.id) is task:
-            self._due_at(task, now)
+        self._due_at(task, now)
 
     def strike(self, now: float) -> tuple[FollowedTask, OctoremixError] | None:
         """Act on one deadline that has passed.
@@ -181,13 +188,14 @@ class Schedule:
             A task that was given up and forgotten, with its error; or ``None``. To be called
             again while `next_deadline` is not after ``now``.
         """
-        task = self._deadlines.pop(now)
-        if task is None:
+        task_id = self._deadlines.pop(now)
+        if task_id is None:
             return None
-        task.deadline_entry = None
+        task = self._tasks[task_id]
+        task.deadline_number = None
         if task.give_up_at == math.inf:
             task.give_up_at = now + self._grace
-            task.deadline_entry = self._deadlines.add(task.give_up_at, task)
+            task.deadline_number = self._deadlines.add(task.give_up_at, task_id)
             if not task.in_flight:
                 self._poll_last(task)
         elif not task.in_flight:
@@ -195,13 +203,13 @@ class Schedule:
         return None
 
     def observe(
-        self, task: FollowedTask, answer: Video | OctoremixError, now: float
+        self, task: FollowedTask, answer: Reading | OctoremixError, now: float
     ) -> Video | OctoremixError | EndEveryWait | None:
         """Take in what a poll brought.
 
         Args:
             task: What was asked for.
-            answer: A snapshot, or why there is none.
+            answer: What it tells, or why there is nothing.
             now: The present.
 
         Returns:
@@ -209,16 +217,16 @@ class Schedule:
             forgotten; or that every wait ends.
         """
         task.in_flight = False
-        if isinstance(answer, Video):
-            self._unauthorized_at = None
-            task.video, task.failures, task.last_good_at = answer, 0, now
-            if answer.status.terminal:
-                self.remove(task)
-                return outcome_of(answer)
-        else:
+        if isinstance(answer, OctoremixError):
             verdict = self._failed(task, answer, now)
             if verdict is not None:
                 return verdict
+        else:
+            self._unauthorized_at = None
+            task.reading, task.failures, task.last_good_at = answer, 0, now
+            if answer.status.terminal:
+                self.remove(task)
+                return outcome_of(answer.video)
         if now >= task.deadline:
             if task.last_poll or now >= task.give_up_at:
                 return self._end(task, _deadline_passed(task))
@@ -247,7 +255,7 @@ class Schedule:
             fresh = task.submitted_at is not None and now - task.submitted_at < NOT_FOUND_GRACE
             if not fresh:
                 # A snapshot has been seen of every task but a tracked one that never answered.
-                return self._end(task, _lost(task, error) if task.video else error)
+                return self._end(task, _lost(task, error) if task.reading else error)
         task.failures += 1
         if (
             task.failures >= self._policy.max_failures
@@ -257,7 +265,7 @@ class Schedule:
         return None
 
     def _pause(
-        self, task: FollowedTask, answer: Video | OctoremixError, now: float
+        self, task: FollowedTask, answer: Reading | OctoremixError, now: float
     ) -> OctoremixError | None:
         state = self._state
         state.attempt_number = task.polls
@@ -275,12 +283,23 @@ class Schedule:
         self._due_at(task, now + pause)
         return None
 
+    def _poll_is_live(self, number: int, task_id: str) -> bool:
+        task = self._tasks.get(task_id)
+        return task is not None and task.poll_number == number
+
+    def _deadline_is_live(self, number: int, task_id: str) -> bool:
+        task = self._tasks.get(task_id)
+        return task is not None and task.deadline_number == number
+
     def _due_at(self, task: FollowedTask, when: float) -> None:
-        task.poll_entry = self._polls.add(when, task)
+        # A strategy of the user's may have detached it.
+        if self._tasks.get(task.id) is task:
+            task.poll_number = self._polls.add(when, task.id)
 
     def _poll_last(self, task: FollowedTask) -> None:
-        if task.poll_entry is not None:
-            self._polls.withdraw(task.poll_entry)
+        if task.poll_number is not None:
+            task.poll_number = None
+            self._polls.withdrawn()
         task.last_poll = True
         self._due_at(task, -math.inf)
 
@@ -326,7 +345,7 @@ def _lost(task: FollowedTask, cause: APIError) -> TaskLostError:
 
 
 def _deadline_passed(task: FollowedTask) -> WaitTimeoutError:
-    seen = "not seen yet" if task.video is None else f"last seen {task.video.status}"
+    seen = "not seen yet" if task.reading is None else f"last seen {task.reading.status}"
     return WaitTimeoutError(
         f"task {printable(task.id)!r} reached its deadline ({seen}); it may go on and is billed: "
         "session.track(id) takes the wait up again",

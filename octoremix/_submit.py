@@ -17,6 +17,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
 from ._pace import Pace
 from ._protocol import API, Refused, Request, Response, Unclear, read_accepted
+from ._wire import Reading
 from .errors import (
     APIConnectionError,
     APITimeoutError,
@@ -26,7 +27,7 @@ from .errors import (
     printable,
 )
 from .futures import RemixFuture
-from .models import Event, RemixRequest, Video
+from .models import Event, RemixRequest
 from .policies import RetryPolicy
 
 __all__ = ["Submitter"]
@@ -35,7 +36,7 @@ log = logging.getLogger("octoremix")
 
 _GOES_ON = "was out already and goes on: its id will be logged, and its task followed"
 
-Accept = Callable[[Video], RemixFuture]
+Accept = Callable[[Reading], RemixFuture]
 """Follows a task that was just bought."""
 
 
@@ -267,7 +268,7 @@ class Submitter:
         response: Response,
         sent_at: datetime | None,
         started: float,
-    ) -> Video:
+    ) -> Reading:
         answer = read_accepted(response)
         if isinstance(answer, Unclear):
             raise _outcome_unknown(request, sent_at, str(answer.error), answer.error.request_id)
@@ -277,8 +278,8 @@ class Submitter:
             raise answer.error
         # Before anything else can fail: this line may be the only record of what was paid for.
         source = printable(request.video_id)
-        log.info("accepted: task %s remixes video %s", printable(answer.id), source)
-        if answer.id == request.video_id:
+        log.info("accepted: task %s remixes video %s", printable(answer.task_id), source)
+        if answer.task_id == request.video_id:
             log.warning(
                 "the gateway gave the source's own id %s to its remix: what is followed may be the "
                 "old video",

@@ -202,18 +202,13 @@ class Transport:
         self, method: str, url: URL, body: _PaidBody | None, headers: Mapping[str, str]
     ) -> aiohttp.ClientResponse:
         credentials = await self._key.headers() if self._api.is_own(url) else {}
-        options: dict[str, Any] = {}
+        middlewares: tuple[Any, ...] | None = None
         if self._theirs is None:
             headers = {**headers, **credentials}
-            options["proxy"] = self._proxy_for(url)
         else:
             # Set last, over any header or credentials of the session, and instead of its
             # middlewares, which could send a paid request again.
-            options["middlewares"] = (_stamp(credentials),)
-            if isinstance(self._proxy, URL):
-                options["proxy"] = self._proxy
-        if self._ssl is not None:
-            options["ssl"] = self._ssl
+            middlewares = (_stamp(credentials),)
         return await self._client().request(
             method,
             url,
@@ -223,7 +218,9 @@ class Transport:
             raise_for_status=False,
             auto_decompress=True,
             timeout=_NO_TIMEOUT,
-            **options,
+            proxy=self._proxy_for(url),
+            ssl=True if self._ssl is None else self._ssl,
+            middlewares=middlewares,
         )
 
     def _client(self) -> aiohttp.ClientSession:
@@ -242,8 +239,8 @@ class Transport:
     def _proxy_for(self, url: URL) -> URL | None:
         if isinstance(self._proxy, URL):
             return self._proxy
-        if self._proxy is False:
-            return None
+        if self._proxy is False or self._theirs is not None:
+            return None  # a session of the caller's has settings of its own
         authority = url.raw_authority
         if authority not in self._proxies:
             self._proxies[authority] = environment_proxy(url)
@@ -283,6 +280,8 @@ async def _translated(
     """Await a call of aiohttp's for so many seconds, and name its errors ours, without a chain."""
     failure: APIConnectionError
     try:
+        if timeout is None:
+            return await call
         async with asyncio.timeout(timeout):
             return await call
     except TimeoutError:

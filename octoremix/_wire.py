@@ -22,7 +22,6 @@ __all__ = [
     "configure_converter",
     "make_converter",
     "read_id",
-    "structure_video",
 ]
 
 # Words are compared in lower case with "-" and " " as "_". A word that is not here is UNKNOWN and
@@ -48,9 +47,8 @@ STATUS_WORDS: dict[str, TaskStatus] = {
 
 _Path = tuple[str | int, ...]
 
-# Where each field may stand, the best place first.
+# Where a field may stand, the best place first; 0, "" and null all mean not yet.
 _PLACES: dict[str, tuple[str, ...]] = {
-    "progress": ("progress",),
     "model": ("model",),
     "created_at": ("created_at", "submit_time"),
     # finish_time: new-api's task record; finished_at: its lifecycle object.
@@ -177,17 +175,12 @@ def configure_converter(converter: cattrs.Converter) -> cattrs.Converter:
     converter.register_structure_hook(VideoError | None, lambda error, _: error)
     converter.register_structure_hook_func(lambda kind: kind == _RAW, lambda raw, _: raw)
     converter.register_structure_hook(str, lambda text, _: text)
-    converter.register_structure_hook(int, lambda number, _: number)
     return converter
 
 
 def make_converter() -> cattrs.Converter:
-    """Return a converter of our own; the global one of cattrs is never touched.
-
-    Without cattrs' detailed validation, which costs each of thousands of polls: the hooks name
-    the field that they refuse.
-    """
-    return configure_converter(cattrs.Converter(detailed_validation=False))
+    """Return a converter of our own; the global one of cattrs is never touched."""
+    return configure_converter(cattrs.Converter())
 
 
 _converter = make_converter()
@@ -244,41 +237,71 @@ def read_id(document: dict[str, Any]) -> str | None:
     return None
 
 
-def structure_video(document: dict[str, Any], task_id: str, body: int = 0) -> Video:
-    """Read one answer about the task ``task_id``, which stays its id whatever the body says.
+class Reading:
+    """One good answer about a task, read only as far as the schedule needs it.
+
+    Of thousands of answers that say «not yet» nobody looks at more than the status, so the rest
+    becomes a `Video` when somebody asks for it. Kept are the bytes: they are smaller than the
+    objects that they hold, and cost the garbage collector nothing.
 
     Args:
-        document: The JSON object.
-        task_id: The task.
-        body: What tells this answer from another; see `Video`.
+        body: The answer's JSON.
+        document: The object that it holds.
+        task_id: The task, whose id this stays whatever the body says.
 
     Raises:
-        ValueError: A field that matters can't be understood; the message names it.
+        ValueError: The status can't be understood; the message names the field.
     """
+
+    __slots__ = ("_video", "body", "status", "task_id")
+
+    def __init__(self, body: bytes, document: dict[str, Any], task_id: str) -> None:
+        self.status = status_of(_word(unwrap(document)))
+        self.body = body
+        self.task_id = task_id
+        self._video: Video | None = None
+
+    def __repr__(self) -> str:
+        return f"<Reading {self.status}>"
+
+    @property
+    def video(self) -> Video:
+        """The whole snapshot."""
+        if self._video is None:
+            self._video = _structure(json.loads(self.body), self.task_id)
+        return self._video
+
+
+def _word(task: dict[str, Any]) -> Any:
+    """Return the task's word for its status."""
+    word = task.get("status")
+    if word is None and _error(task.get("error")) is not None:
+        return "failed"  # an upstream's error object, stored in the place of the task
+    return word
+
+
+def _structure(document: dict[str, Any], task_id: str) -> Video:
     task = unwrap(document)
-    word, error, link = task.get("status"), _error(task.get("error")), _link(task)
+    word, error, link = _word(task), _error(task.get("error")), _link(task)
     if error is None and (reason := task.get("fail_reason")):
         # new-api's fail_reason: why a task failed, and on old rows where a finished one's result is.
         if _is_link(reason):
             link = link or reason
         else:
             error = _error(reason)
-    if word is None and error is not None:
-        word = "failed"  # an upstream's error object, stored in the place of the task
-    fields = {"id": task_id, "status": word, "raw_status": word, "raw": document, "_body": body}
-    if link is not None:
-        fields["url"] = link
-    if error is not None:
-        fields["error"] = error
+    fields = {
+        "id": task_id,
+        "status": word,
+        "raw_status": word,
+        "progress": task.get("progress"),
+        "url": link,
+        "error": error,
+        "raw": document,
+    }
     for name, places in _PLACES.items():
-        for place in places:
-            if value := task.get(place):  # 0, "" and null all mean not yet
-                fields[name] = value
-                break
-    if task.get("progress") == 0:
-        fields["progress"] = 0
+        fields[name] = next(filter(None, map(task.get, places)), None)
     upstream = task.get("data")
     if isinstance(upstream, dict):
         for name in _FROM_UPSTREAM:
-            fields.setdefault(name, upstream.get(name))
+            fields[name] = fields[name] or upstream.get(name)
     return _converter.structure(fields, Video)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import Context, copy_context
 from typing import Any, Protocol
 
+from ._wire import Reading
 from .errors import OctoremixError, RemixError, WaitTimeoutError, printable
 from .models import RemixRequest, TaskStatus, Video
 
@@ -46,9 +47,9 @@ class RemixFuture:
         "_follower",
         "_id",
         "_readers",
+        "_reading",
         "_request",
         "_settled",
-        "_video",
         "_waiters",
     )
 
@@ -58,12 +59,12 @@ class RemixFuture:
         follower: _Follower,
         *,
         request: RemixRequest | None = None,
-        video: Video | None = None,
+        reading: Reading | None = None,
     ) -> None:
         self._id = task_id
         self._follower: _Follower | None = follower
         self._request = request
-        self._video = video
+        self._reading = reading
         self._error: OctoremixError | None = None
         self._settled = False
         # Made when needed: most of many futures have one waiter or none.
@@ -91,17 +92,17 @@ class RemixFuture:
     @property
     def video(self) -> Video | None:
         """The last snapshot seen, or ``None`` before the first."""
-        return self._video
+        return None if self._reading is None else self._reading.video
 
     @property
     def status(self) -> TaskStatus:
         """The last status seen; ``UNKNOWN`` before the first snapshot."""
-        return TaskStatus.UNKNOWN if self._video is None else self._video.status
+        return TaskStatus.UNKNOWN if self._reading is None else self._reading.status
 
     @property
     def progress(self) -> float | None:
         """The last progress seen, per cent from 0 to 100, or ``None``."""
-        return None if self._video is None else self._video.progress
+        return None if self._reading is None else self._reading.video.progress
 
     def done(self) -> bool:
         """Whether the wait is over, whichever way."""
@@ -121,8 +122,8 @@ class RemixFuture:
         error = self.exception()
         if error is not None:
             raise error.with_traceback(None)
-        assert self._video is not None
-        return self._video
+        assert self._reading is not None
+        return self._reading.video
 
     def exception(self) -> OctoremixError | None:
         """Return the error that awaiting raises, or ``None`` if there is a video.
@@ -164,7 +165,7 @@ class RemixFuture:
             f"task {printable(self._id)!r} was not done within {timeout:g} s "
             f"(last seen {self.status}); it stays followed and is billed",
             id=self._id,
-            video=self._video,
+            video=self.video,
         )
 
     async def updates(self) -> AsyncGenerator[Video, None]:
@@ -178,7 +179,7 @@ class RemixFuture:
         """
         seen = None
         while True:
-            video, settled = self._video, self._settled
+            video, settled = self.video, self._settled
             if video is not None and video != seen:
                 seen = video
                 yield video
@@ -213,20 +214,15 @@ class RemixFuture:
         if self._follower is not None:
             self._follower.detach(self._id)
 
-    def _observe(self, video: Video) -> None:
-        """Take in a snapshot; for the poller alone."""
-        self._video = video
+    def _observe(self, reading: Reading) -> None:
+        """Take in an answer; for the poller alone."""
+        self._reading = reading
         readers, self._readers = self._readers, None
         _wake(readers)
 
     def _settle(self, outcome: Video | OctoremixError) -> None:
-        """End the wait with a video or an error; for the poller alone."""
-        if isinstance(outcome, Video):
-            self._video = outcome
-        else:
-            self._error = outcome
-            if isinstance(outcome, RemixError):
-                self._video = outcome.video
+        """End the wait with the video that was observed last, or an error; for the poller alone."""
+        self._error = outcome if isinstance(outcome, OctoremixError) else None
         self._settled = True
         self._follower = None
         readers, self._readers = self._readers, None

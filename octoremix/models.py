@@ -116,8 +116,6 @@ class Video:
     url: str | None = field(default=None, repr=_shown_link)
     error: VideoError | None = None
     raw: Mapping[str, Any] = field(factory=dict, repr=False, hash=False)
-    # The hash of the bytes that it was read from, by which an answer that repeats it is known.
-    _body: int = field(default=0, repr=False, eq=False)
 
 
 _ENDINGS: dict[TaskStatus, tuple[type[RemixError], str]] = {

@@ -19,9 +19,10 @@ from ._credentials import APIKey, APIKeySource
 from ._download import Downloader, check_target
 from ._pace import Pace
 from ._poller import Poller
-from ._protocol import API, DEFAULT_BASE_URL, parse_base_url, read_video
+from ._protocol import API, DEFAULT_BASE_URL, parse_base_url, read_task
 from ._submit import Submitter
 from ._transport import Transport
+from ._wire import Reading
 from .errors import (
     APIConnectionError,
     APIError,
@@ -268,7 +269,10 @@ class Session:
         """
         check_task_id(task_id)
         self._bind()
-        return await self._retrying()(self._fetch, task_id, self._request_timeout)
+        reading: Reading = await self._retrying()(
+            self._fetch, task_id, timeout=self._request_timeout
+        )
+        return reading.video
 
     async def download(
         self, video: str | Video | RemixFuture, path: str | os.PathLike[str]
@@ -355,15 +359,20 @@ class Session:
         accept = partial(self._accept, request, seconds)
         return await self._submitter.submit(request, accept, timeout=_left(loop, end))
 
-    def _accept(self, request: RemixRequest, deadline: float | None, video: Video) -> RemixFuture:
+    def _accept(
+        self, request: RemixRequest, deadline: float | None, accepted: Reading
+    ) -> RemixFuture:
+        task_id = accepted.task_id
         if self._on_event is not None:
-            self._notify(Event(kind="accepted", id=video.id, video=video))
-        return self._poller.follow(video.id, deadline=deadline, request=request, accepted=video)
+            self._notify(Event(kind="accepted", id=task_id, video=accepted.video))
+        return self._poller.follow(task_id, deadline=deadline, request=request, accepted=accepted)
 
-    async def _fetch(self, task_id: str, timeout: float, last: Video | None = None) -> Video:
+    async def _fetch(
+        self, task_id: str, last: Reading | None = None, timeout: float | None = None
+    ) -> Reading:
         try:
             response = await self._transport.send(self._api.query(task_id), timeout=timeout)
-            return read_video(response, task_id, last)
+            return read_task(response, task_id, last)
         except OctoremixError as error:
             error.id = task_id
             raise

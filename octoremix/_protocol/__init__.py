@@ -1,6 +1,6 @@
 """The HTTP API without I/O: requests built, answers read, errors named."""
 
-from .answers import Refused, Response, Unclear, read_accepted, read_error, read_video
+from .answers import Refused, Response, Unclear, read_accepted, read_error, read_task
 from .requests import API, DEFAULT_BASE_URL, Request, is_loopback, parse_base_url
 
 __all__ = [
@@ -14,5 +14,5 @@ __all__ = [
     "parse_base_url",
     "read_accepted",
     "read_error",
-    "read_video",
+    "read_task",
 ]

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from attrs import field, frozen
 
-from .. import _wire
+from .._wire import Reading, read_id, unwrap
 from ..errors import (
     APIError,
     AuthenticationError,
@@ -32,9 +32,9 @@ from ..errors import (
     UnexpectedRedirectError,
     printable,
 )
-from ..models import Video, without_query
+from ..models import without_query
 
-__all__ = ["Refused", "Response", "Unclear", "read_accepted", "read_error", "read_video"]
+__all__ = ["Refused", "Response", "Unclear", "read_accepted", "read_error", "read_task"]
 
 _Named = TypeVar("_Named", bound=APIError)
 
@@ -96,39 +96,44 @@ class Unclear:
     error: APIError
 
 
-def read_video(response: Response, task_id: str, last: Video | None = None) -> Video:
+def read_task(response: Response, task_id: str, last: Reading | None = None) -> Reading:
     """Read the answer to a query.
 
     Args:
         response: The answer.
         task_id: The task that was asked for.
-        last: The last snapshot of it. The gateway refreshes a task about every 15 s, so that many
+        last: The last answer about it. The gateway refreshes a task about every 15 s, so that many
             answers repeat the one before to the byte; then this is returned again.
 
     Raises:
         APIError: It is a refusal, or can't be understood; with ``id``.
     """
-    if last is not None and response.status == HTTPStatus.OK and last._body == hash(response.body):
+    if last is not None and response.status == HTTPStatus.OK and last.body == response.body:
         return last
     document = _judge(response, task_id)
     if not isinstance(document, dict):
         raise document.error
-    return _structure(response, document, task_id)
+    try:
+        return Reading(response.body, document, task_id)
+    except ValueError as error:
+        problem = str(error)
+    raise _invalid(response, problem, task_id=task_id)
 
 
-def read_accepted(response: Response) -> Video | Refused | Unclear:
+def read_accepted(response: Response) -> Reading | Refused | Unclear:
     """Read the answer to a submit: the accepted task, or which kind of answer it is instead."""
     document = _judge(response)
     if not isinstance(document, dict):
         return document
-    task_id = _wire.read_id(_wire.unwrap(document))
+    task_id = read_id(unwrap(document))
     if task_id is None:
         return Unclear(_invalid(response, "id: missing"))
     try:
-        return _structure(response, document, task_id)
-    except InvalidResponseError:
+        return Reading(response.body, document, task_id)
+    except ValueError:
         # The id is what was paid for; the rest will be told by the first poll.
-        return Video(id=task_id, raw=document)
+        known = {"id": task_id}
+        return Reading(json.dumps(known).encode(), known, task_id)
 
 
 def read_error(response: Response, task_id: str | None = None) -> APIError:
@@ -137,14 +142,6 @@ def read_error(response: Response, task_id: str | None = None) -> APIError:
     if isinstance(document, dict):
         return _invalid(response, "a task's object where a video belongs", task_id=task_id)
     return document.error
-
-
-def _structure(response: Response, document: dict[str, Any], task_id: str) -> Video:
-    try:
-        return _wire.structure_video(document, task_id, hash(response.body))
-    except ValueError as error:
-        problem = str(error)
-    raise _invalid(response, problem, task_id=task_id)
 
 
 def _judge(response: Response, task_id: str | None = None) -> dict[str, Any] | Refused | Unclear:
@@ -178,8 +175,8 @@ def _judge_object(
     answer with a status of 4xx or 5xx.
     """
     status = response.status
-    task = _wire.unwrap(document)
-    has_id, has_status = _wire.read_id(task) is not None, isinstance(task.get("status"), str)
+    task = unwrap(document)
+    has_id, has_status = read_id(task) is not None, isinstance(task.get("status"), str)
     if (status < 400 and (has_id or "status" in task)) or (has_id and has_status and status != 429):
         return document  # a failed job may be answered with the status of an error
     error = document.get("error")

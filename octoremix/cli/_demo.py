@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
-SHORTEST, LONGEST = 3.0, 14.0
+SHORTEST, LONGEST = 3.0, 16.0
 """Seconds that the first and the last job take."""
 
 
@@ -27,10 +27,10 @@ def demo(
     video: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[VIDEO]", help="A video of your own to remix. Default: one made on the spot."
+            metavar="VIDEO", help="A video of your own to remix. Default: one made on the spot."
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, max=500, help="How many remixes.")] = 12,
+    jobs: Annotated[int, typer.Option(min=1, max=500, metavar="N", help="How many remixes.")] = 12,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="The folder for the videos.")
     ] = Path("octoremix-demo"),
@@ -39,8 +39,8 @@ def demo(
 ) -> None:
     """Remix a video against a local gateway: no key, no network, no cost.
 
-    The gateway speaks the real protocol and makes real videos, in about 20 seconds. Videos of an
-    earlier demo in the same folder are replaced.
+    The gateway speaks the real protocol and makes real videos.
+    It takes about 20 seconds. Those of an earlier demo in the folder are replaced.
     """
 
     async def work(run: Run) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from tenacity import wait_random
 
-from .. import OctoremixError, PollPolicy, RemixFuture, RemixRequest, Session, Video
+from .. import OctoremixError, PollPolicy, RemixFuture, RemixRequest, Session, TaskStatus, Video
 from ..errors import printable
 from ._display import Display, displayed
 from ._run import Run, all_of
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 __all__ = ["PROMPTS", "SOURCE_ID", "Demo"]
 
 PROMPTS = (
-    "make it snow as on Christmas Eve",
-    "a starry night under a full moon",
-    "an old film, scratched and silent",
-    "dive underwater among curious fish",
-    "a volcano sets the sky on fire",
-    "neon lights of a cyberpunk city",
-    "a pencil sketch that came alive",
-    "an 8-bit video game of the eighties",
+    "make it snow like Christmas",
+    "a starry night and a full moon",
+    "an old film, all scratches",
+    "dive deep among curious fish",
+    "a volcano sets fire to the sky",
+    "neon lights, a cyberpunk city",
+    "a pencil sketch comes alive",
+    "a video game from the eighties",
     "hold a mirror up to the street",
-    "gravity turns it all upside down",
-    "a thunder storm with heavy rain",
+    "gravity turns all upside down",
+    "a thunder storm and heavy rain",
     "throw a rainbow disco party",
-    "golden light of an autumn sunset",
+    "golden light of an autumn day",
     "morning fog, like half a dream",
     "black and white film noir",
     "zoom in, closer and closer",
-    "dance until the houses get dizzy",
+    "dance until the houses spin",
     "the negative of a photograph",
 )
 """What the demo asks for: each shows another effect of the local gateway's renderer."""
@@ -83,11 +83,7 @@ class Demo:
         """Submit, follow, download, and show what came of it."""
         output = self.run.output
         output.note(f"a local gateway at {self.gateway.url} makes {self.jobs} remixes")
-        output.note(
-            "it is asked about every second, to keep the demo short; the default is after 5 s, "
-            "then every 10 s growing to 30 s",
-            "dim",
-        )
+        output.note("it is asked about every second here; the default is every 10 to 30 s", "dim")
         # Nothing of the environment: neither its key and address nor its proxies.
         async with Session(
             self.gateway.api_key, base_url=self.gateway.url, poll=POLLS, proxy=False
@@ -96,7 +92,8 @@ class Demo:
                 for index in range(self.jobs):
                     display.add(str(index), _prompt(index))
                 if self.own is None:
-                    await session.download(SOURCE_ID, self.folder / "00-source.mp4")
+                    source = Video(id=SOURCE_ID, status=TaskStatus.COMPLETED)
+                    await session.download(source, self.folder / "00-source.mp4")
                 await all_of(self._remix(session, display, index) for index in range(self.jobs))
             polls = session.stats.polls_sent
         self._show(polls)
@@ -109,7 +106,7 @@ class Demo:
             future = await self.run.submit(session, request)
             video = await self.run.follow(future, lambda video: display.change(str(index), video))
             waited = time.monotonic() - started
-            file = self.folder / f"{index + 1:02d}-{slug(request.prompt, 24)}.mp4"
+            file = self.folder / f"{index + 1:02d}-{slug(request.prompt, 12)}.mp4"
             await session.download(video, file)
         except (OctoremixError, OSError) as error:
             display.end(str(index), "error")
@@ -155,12 +152,13 @@ def _prompt(index: int) -> str:
 
 def _table(results: dict[int, _Result]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("job", justify="right", no_wrap=True)
-    table.add_column("prompt", no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column("polls", justify="right", no_wrap=True)
-    table.add_column("waited", justify="right", no_wrap=True)
+    # Numbers keep their width; what is left is for the words.
+    table.add_column("job", justify="right", no_wrap=True, min_width=3)
+    table.add_column("prompt", no_wrap=True, overflow="ellipsis")
+    table.add_column("polls", justify="right", no_wrap=True, min_width=5)
+    table.add_column("waited", justify="right", no_wrap=True, min_width=6)
     table.add_column("file", no_wrap=True, overflow="ellipsis")
-    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True, min_width=6)
     for index, result in sorted(results.items()):
         file, size = Text(cut(result.error, 200), style="red"), ""
         if result.file is not None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .. import OctoremixError, RemixError, Session, TaskStatus, Video
+from .. import OctoremixError, PollPolicy, RemixError, Session, TaskStatus, Video
 from ..errors import printable
 from ._exit import Code
 from ._options import (
@@ -23,8 +23,8 @@ from ._options import (
 )
 from ._output import Output
 from ._run import Run, execute
-from ._target import check_target, save
-from ._text import file_name, human_size
+from ._target import check_target, save, tell_saved
+from ._text import file_name
 
 __all__ = ["download"]
 
@@ -55,7 +55,7 @@ def download(
 
     async def work(run: Run) -> None:
         check_target(target, force=force)
-        async with run.session() as session:
+        async with run.session(PollPolicy()) as session:
             await _download(run, session, id, target, force=force)
 
     raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), connection), work))
@@ -73,10 +73,7 @@ async def _download(run: Run, session: Session, id: str, target: Path, *, force:
     except (OctoremixError, OSError) as error:
         run.failed(error, id)
         return
-    run.output.event("done", id=id, video=video, file=str(target))
-    run.output.note(f"saved {human_size(target.stat().st_size)}")
-    if not run.output.json:
-        run.output.write(printable(target, 4096))
+    tell_saved(run.output, video, target)
 
 
 def _unfinished(run: Run, video: Video) -> None:

@@ -20,13 +20,13 @@ from ._output import Output
 from ._text import shell_command
 
 __all__ = [
+    "JSON",
     "APIKeyFile",
     "APIKeyOption",
     "BaseURL",
     "CAFile",
     "Connection",
     "Force",
-    "JSON",
     "PollEvery",
     "Proxy",
     "Timeout",
@@ -115,7 +115,7 @@ class Connection:
     def session(
         self,
         output: Output,
-        poll: PollPolicy = PollPolicy(),
+        poll: PollPolicy,
         on_event: Callable[[Event], object] | None = None,
     ) -> Session:
         """Make the session.

@@ -180,7 +180,7 @@ class _LogHandler(logging.Handler):
             self._output.note(f"{label}: {message}", "" if record.levelno > 20 else "dim")
             if record.exc_info and record.exc_info[1] is not None:
                 self._output.trace(record.exc_info[1])
-        except Exception:
+        except Exception:  # noqa: BLE001 - as every handler of logging does
             self.handleError(record)
 
 

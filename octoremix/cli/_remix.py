@@ -29,8 +29,7 @@ from ._options import (
 )
 from ._output import Output
 from ._run import Run, execute
-from ._target import check_target, save
-from ._text import human_size
+from ._target import check_target, save, tell_saved
 
 __all__ = ["remix"]
 
@@ -38,7 +37,9 @@ _DEFAULT_MODEL = str(fields(RemixRequest).model.default)
 
 
 def remix(
-    video_id: Annotated[str, typer.Argument(help="The video to remix: an id of the gateway's.")],
+    video_id: Annotated[
+        str, typer.Argument(metavar="VIDEO_ID", help="The video to remix: an id of the gateway's.")
+    ],
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="What the remix should change.")],
     model: Annotated[str, typer.Option(help="The remix model.")] = _DEFAULT_MODEL,
     extra: Annotated[
@@ -69,8 +70,8 @@ def remix(
 ) -> None:
     """Buy one remix of a video and wait until it is done.
 
-    On stdout: the file with --out, the id with --no-wait, else the link to the video.
-    Ctrl-C ends the wait, not the job, and shows the command that takes the wait up again.
+    On stdout: the file with --out, the id with --no-wait, else the video's link.
+    Ctrl-C ends the wait, not the job, and says how to take the wait up again.
     """
     connection = Connection(
         base_url=base_url, proxy=proxy, ca_file=ca_file, api_key_file=api_key_file
@@ -183,7 +184,4 @@ async def _save(run: Run, session: Session, video: Video, target: Path, *, force
         again = run.connection.command("download", "--out", str(target), ids=[video.id])
         run.failed(error, video.id, f"the video is done and paid for; to fetch it: {again}")
         return
-    run.output.event("done", id=video.id, video=video, file=str(target))
-    run.output.note(f"saved {human_size(target.stat().st_size)}")
-    if not run.output.json:
-        run.output.write(printable(target, 4096))
+    tell_saved(run.output, video, target)

@@ -64,7 +64,7 @@ class Run:
         """The gravest of what has happened."""
         return gravest([*self._codes, *([self._stopped] if self._stopped is not None else [])])
 
-    def session(self, poll: PollPolicy = PollPolicy()) -> Session:
+    def session(self, poll: PollPolicy) -> Session:
         """Make the session.
 
         Raises:
@@ -150,16 +150,17 @@ class Run:
             id: The task, where the error does not say it.
             retry: The command that tries again, where it is not what the error suggests.
         """
-        id = getattr(error, "id", None) or id
-        if id is not None:
-            self.ended(id)
+        task_id = getattr(error, "id", None) or id
+        if task_id is not None:
+            self.ended(task_id)
         verdict = verdict_on(error)
         self.code(verdict.code)
         detached = verdict.code is Code.RUNNING or isinstance(error, SessionClosedError)
-        self.output.complain(_message(error), retry or self._hint(verdict.hint, id))
+        self.output.complain(_message(error), retry or self._hint(verdict.hint, task_id))
         self.output.trace(error)
         video = getattr(error, "video", None)
-        self.output.event("detached" if detached else "error", id=id, video=video, error=error)
+        event = "detached" if detached else "error"
+        self.output.event(event, id=task_id, video=video, error=error)
 
     def _hint(self, hint: str, id: str | None) -> str:
         if id is None:
@@ -186,12 +187,12 @@ class Run:
             "1 job goes on and is" if len(going_on) == 1 else f"{len(going_on)} jobs go on and are"
         )
         self.output.note(f"{jobs} billed:")
-        for id in going_on:
-            self.output.note(f"  {printable(id)}")
+        for task_id in going_on:
+            self.output.note(f"  {printable(task_id)}")
         self.output.note(f"to follow: {self.connection.command('watch', ids=going_on)}")
         with contextlib.suppress(OutputClosedError):
-            for id, video in going_on.items():
-                self.output.event("detached", id=id, video=video)
+            for task_id, video in going_on.items():
+                self.output.event("detached", id=task_id, video=video)
 
 
 Work = Callable[[Run], Coroutine[Any, Any, None]]
@@ -234,7 +235,7 @@ def _judge(run: Run, task: asyncio.Future[None]) -> None:
         _report(run, error)
     except OSError as error:
         _report(run, error)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - reported, and with --verbose shown whole
         run.output.complain(
             f"unexpected {type(error).__name__}: {error}",
             "this is a fault of octoremix: please report it, with what --verbose shows",

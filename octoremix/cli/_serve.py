@@ -23,11 +23,12 @@ _LOOPBACK = frozenset({"localhost", "::1"})
 
 
 def serve(
-    port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")
-    ] = 8765,
+    port: Annotated[int, typer.Option(metavar="PORT", help="The port; 0 takes a free one.")] = 8765,
     host: Annotated[
-        str, typer.Option(help="The address to listen on; another one lets others in.")
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="The address to listen on; another one lets others in."
+        ),
     ] = "127.0.0.1",
     duration: Annotated[
         float, typer.Option(min=0.0, metavar="SECONDS", help="How long each job takes.")
@@ -43,11 +44,13 @@ def serve(
 ) -> None:
     """Run a local gateway: the real protocol, no key, no network, no cost.
 
-    On stdout: two lines to paste into the shell that is to use it. Any id is the id of a
-    finished video there. Ctrl-C ends it, with exit code 0.
+    On stdout: two lines to paste into the shell that is to use it.
+    Any id is that of a finished video there. Ctrl-C ends it, with exit code 0.
     """
 
     async def work(run: Run) -> None:
+        if not 0 <= port <= 65535:
+            raise ConfigurationError(f"--port must be from 0 to 65535, not {port}")
         from ..testing import Emulator  # noqa: PLC0415 - other commands can do without it
 
         def take(request: JobRequest) -> float:

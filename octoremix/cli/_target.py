@@ -7,8 +7,10 @@ from pathlib import Path
 
 from .. import ConfigurationError, DownloadError, Session, Video
 from ..errors import printable
+from ._output import Output
+from ._text import human_size
 
-__all__ = ["check_target", "save"]
+__all__ = ["check_target", "save", "tell_saved"]
 
 
 def check_target(target: Path, *, force: bool) -> None:
@@ -41,3 +43,11 @@ async def save(session: Session, video: Video, target: Path, *, force: bool) -> 
     except ConfigurationError as error:
         raise DownloadError(str(error), id=video.id) from None
     await session.download(video, target)
+
+
+def tell_saved(output: Output, video: Video, target: Path) -> None:
+    """Say where a video was saved."""
+    output.event("done", id=video.id, video=video, file=str(target))
+    output.note(f"saved {human_size(target.stat().st_size)}")
+    if not output.json:
+        output.write(printable(target, 4096))

@@ -15,6 +15,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # What Windows keeps for itself, with any suffix.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _LONGEST_NAME = 100
+_SMALL_WORDS = frozenset({"a", "all", "an", "and", "in", "of", "the", "to", "up"})
 
 
 def cut(text: object, width: int) -> str:
@@ -37,8 +38,8 @@ def file_name(id: str, suffix: str = ".mp4") -> str:
 
 
 def slug(text: str, width: int) -> str:
-    """Return the words of a text as part of a file name, at most ``width`` characters."""
-    words = re.findall(r"[a-z0-9]+", text.lower())
+    """Return the first words of a text as part of a file name, at most ``width`` characters."""
+    words = [word for word in re.findall(r"[a-z0-9]+", text.lower()) if word not in _SMALL_WORDS]
     while words and len("-".join(words)) > width:
         words.pop()
     return "-".join(words) or "remix"
@@ -64,7 +65,7 @@ def shell_command(words: Iterable[str], ids: Iterable[str] = ()) -> str:
         ids: Foreign words at its end, set apart by ``--`` where one could be taken for an option.
     """
     listed = list(ids)
-    apart = ["--"] if any(id.startswith("-") for id in listed) else []
+    apart = ["--"] if any(word.startswith("-") for word in listed) else []
     return " ".join(_quoted(word) for word in [*words, *apart, *listed])
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .. import OctoremixError, Session, Video
+from .. import OctoremixError, RemixFuture, Session, Video
 from ..errors import printable
 from ._display import Display, displayed
 from ._options import (
@@ -29,7 +29,7 @@ __all__ = ["watch"]
 
 
 def watch(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="The tasks to follow.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="The tasks to follow.")],
     timeout: Timeout = 3600.0,
     poll_every: PollEvery = None,
     json: JSON = False,
@@ -59,25 +59,25 @@ def watch(
 
 
 async def _watch(run: Run, session: Session, display: Display, ids: list[str]) -> None:
-    futures = [session.track(id) for id in ids]  # a malformed one is found before any is asked for
-    for id in ids:
-        run.goes_on(id)
-        display.add(id, id=id)
+    # A malformed id is found before any is asked for.
+    futures = [session.track(task_id) for task_id in ids]
+    for task_id in ids:
+        run.goes_on(task_id)
+        display.add(task_id, id=task_id)
 
-    async def follow(id: str) -> None:
-        future = session.track(id)
-        try:
-            video = await run.follow(future, lambda video: display.change(id, video))
-        except OctoremixError as error:
-            display.end(id, None if future.status.terminal else "error")
-            run.failed(error)
-            _show(run, id, future.video)
-        else:
-            display.end(id)
-            run.output.event("done", id=id, video=video)
-            _show(run, id, video)
+    await all_of(_follow(run, display, future) for future in futures)
 
-    await all_of(follow(future.id) for future in futures)
+
+async def _follow(run: Run, display: Display, future: RemixFuture) -> None:
+    try:
+        video = await run.follow(future, lambda video: display.change(future.id, video))
+    except OctoremixError as error:
+        display.end(future.id, None if future.status.terminal else "error")
+        run.failed(error)
+    else:
+        display.end(future.id)
+        run.output.event("done", id=future.id, video=video)
+    _show(run, future.id, future.video)
 
 
 def _show(run: Run, id: str, video: Video | None) -> None:
