@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
-from .errors import ConfigurationError
+from .errors import APIConnectionError, ConfigurationError, printable
 
 __all__ = ["APIKey", "APIKeySource"]
 
@@ -14,6 +16,13 @@ APIKeySource = str | Callable[[], str | Awaitable[str]]
 
 _FIX = "pass api_key= or set OCTOPUSX_API_KEY to the key from the OctopusX console"
 _REDACTED = "[API key]"
+
+_SHORTEST_SECRET = 8
+"""Characters from which a key is blotted out: a stand-in like ``"id"`` is no secret, but part of
+every answer."""
+
+_KEYS_KEPT = 64
+"""A callable's key may change while answers to calls with the last ones are still to come."""
 
 
 class APIKey:
@@ -26,14 +35,17 @@ class APIKey:
         ConfigurationError: There is no key, or it is malformed.
     """
 
-    __slots__ = ("_get", "_last")
+    __slots__ = ("_get", "_last", "_recent", "_spellings")
 
     def __init__(self, source: APIKeySource | None) -> None:
         self._last = ""
+        self._recent: deque[str] = deque(maxlen=_KEYS_KEPT)
+        self._spellings: tuple[tuple[str, bytes], ...] = ()
         if callable(source):
             self._get = source
         else:
-            self._last = key = check_key(source)
+            self._take(source)
+            key = self._last
             self._get = lambda: key
 
     def __repr__(self) -> str:
@@ -47,27 +59,39 @@ class APIKey:
 
         Raises:
             ConfigurationError: The callable returned no usable key.
+            APIConnectionError: The callable failed.
         """
-        key = self._get()
-        if inspect.isawaitable(key):
-            key = await key
-        if key is not self._last:
-            self._last = check_key(key)
-        return {"Authorization": f"Bearer {self._last}"}
+        try:
+            key = self._get()
+            if inspect.isawaitable(key):
+                key = await key
+        except Exception as error:  # noqa: BLE001  # the user's code may raise anything
+            failure = f"{type(error).__name__}: {printable(self.redact_text(str(error)))}"
+        else:
+            if key != self._last or not key:
+                self._take(key)
+            return {"Authorization": f"Bearer {self._last}"}
+        raise APIConnectionError(
+            f"nothing was sent, because the api_key callable failed: {failure}"
+        )
 
     def redact(self, body: bytes) -> bytes:
         """Return an answer's body without the key, which some gateways repeat in their errors."""
-        key = self._last.encode()
-        return body.replace(key, _REDACTED.encode()) if key and key in body else body
+        for _, spelling in self._spellings:
+            if spelling in body:
+                body = body.replace(spelling, _REDACTED.encode())
+        return body
 
     def redact_text(self, text: str) -> str:
         """Return a text without the key."""
-        return text.replace(self._last, _REDACTED) if self._last else text
+        for spelling, _ in self._spellings:
+            text = text.replace(spelling, _REDACTED)
+        return text
 
     def redact_headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Return headers without the key in their values."""
-        for value in headers.values():
-            if self._last and self._last in value:
+        for spelling, _ in self._spellings:
+            if any(spelling in value for value in headers.values()):
                 break
         else:
             return headers
@@ -76,18 +100,32 @@ class APIKey:
             redacted[name] = self.redact_text(headers[name])
         return redacted  # type: ignore[no-any-return]  # the same multidict
 
+    def _take(self, key: object) -> None:
+        """Use a key from now on."""
+        problem = _problem(key)
+        if problem is not None:
+            del key  # a traceback shows the locals of its frames
+            raise ConfigurationError(f"{problem}, {_FIX}")
+        self._last = str(key).strip()
+        if len(self._last) >= _SHORTEST_SECRET and self._last not in self._recent:
+            self._recent.append(self._last)
+            forms = {form for known in self._recent for form in _spelled(known)}
+            longest_first = sorted(forms, key=len, reverse=True)
+            self._spellings = tuple((form, form.encode()) for form in longest_first)
 
-def check_key(key: object) -> str:
-    """Return the key without the white space around it.
 
-    Raises:
-        ConfigurationError: It is missing or malformed; the message does not repeat it.
-    """
+def _spelled(key: str) -> tuple[str, ...]:
+    """Return a key as it is, as JSON may write it, and as an address does."""
+    return key, key.replace("/", "\\/"), quote(key, safe="")
+
+
+def _problem(key: object) -> str | None:
+    """Return what is wrong with a key, without repeating it."""
     if not isinstance(key, str) or not key.strip():
-        raise ConfigurationError(f"the API key is missing: {_FIX}")
+        return "the API key is missing"
     key = key.strip()
     if key.lower().startswith("bearer "):
-        raise ConfigurationError(f"the API key begins with 'Bearer': leave that word out, {_FIX}")
+        return "the API key begins with 'Bearer': leave that word out"
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigurationError(f"the API key holds a space or a sign that no key has: {_FIX}")
-    return key
+        return "the API key holds a space or a sign that no key has"
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import urllib.request
 from collections.abc import Mapping
@@ -10,9 +11,12 @@ from pathlib import Path
 
 from yarl import URL
 
-from .errors import ConfigurationError, printable
+from .errors import ConfigurationError, quoted
 
-__all__ = ["check_headers", "check_proxy", "environment_proxy", "environment_ssl"]
+__all__ = ["check_headers", "check_proxy", "check_ssl", "environment_proxy", "environment_ssl"]
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS = frozenset({"authorization", "content-length", "transfer-encoding", "host"})
 
 
 def environment_proxy(url: URL) -> URL | None:
@@ -46,14 +50,31 @@ def check_proxy(proxy: object) -> URL | bool | None:
 def _proxy(address: str, name: str) -> URL:
     # The address may hold a password: it is not repeated.
     fix = "name an HTTP proxy such as http://proxy.example:3128"
+    kind = "can't be used"
     try:
         url = URL(address if "://" in address else f"http://{address}")
         usable = url.scheme in {"http", "https"} and bool(url.host) and url.port is not None
+        if url.scheme.startswith("socks"):
+            kind = "is a SOCKS proxy, which is not supported"
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigurationError(f"{name} can't be used: {fix}")
+        raise ConfigurationError(f"{name} {kind}: {fix}")
     return url
+
+
+def check_ssl(context: object) -> ssl.SSLContext | bool | None:
+    """Return an ``ssl=`` argument if it is one.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if context is None or isinstance(context, (bool, ssl.SSLContext)):
+        return context
+    raise ConfigurationError(
+        "ssl must be an ssl.SSLContext, False to verify nothing, or None for the default, not "
+        f"{type(context).__name__}"
+    )
 
 
 def environment_ssl() -> ssl.SSLContext | bool:
@@ -65,7 +86,7 @@ def environment_ssl() -> ssl.SSLContext | bool:
     path = os.environ.get("SSL_CERT_FILE")
     if path and not Path(path).is_file():
         raise ConfigurationError(
-            f"SSL_CERT_FILE names {printable(path)!r}, which is no file: correct it or unset it"
+            f"SSL_CERT_FILE names {quoted(path)}, which is no file: correct it or unset it"
         )
     if path or os.environ.get("SSL_CERT_DIR"):
         return ssl.create_default_context()
@@ -78,14 +99,20 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     Raises:
         ConfigurationError: One is malformed, or would take the place of the key.
     """
+    if headers is not None and not isinstance(headers, Mapping):
+        raise ConfigurationError(f"headers must be a mapping, not {type(headers).__name__}")
     checked = dict(headers or {})
     if not all(isinstance(text, str) for pair in checked.items() for text in pair):
         raise ConfigurationError("headers must map names to values, both str")
     for name, value in checked.items():
-        if not name.isascii() or not name.isprintable() or not name.strip(" :") or ":" in name:
-            raise ConfigurationError(f"headers hold the malformed name {printable(name, 60)!r}")
+        if not _HEADER_NAME.fullmatch(name):
+            raise ConfigurationError(f"headers hold the malformed name {quoted(name, 60)}")
         if any(sign in value for sign in "\r\n\0"):
             raise ConfigurationError(f"the header {name} holds a line break or NUL: remove it")
-        if name.lower() in {"authorization", "content-length", "transfer-encoding", "host"}:
-            raise ConfigurationError(f"headers can't hold {name}: pass api_key= for the key")
+        if any("\ud800" <= sign <= "\udfff" for sign in value):
+            raise ConfigurationError(f"the header {name} holds a lone surrogate: remove it")
+        if name.lower() in _OURS:
+            raise ConfigurationError(
+                f"headers can't hold {name}, which each call sets: the key is api_key="
+            )
     return checked

@@ -50,8 +50,9 @@ class _Gate:
 class Pace:
     """Permits for a session's requests.
 
-    A poll's 429 closes both gates, a submit's 429 only that of the submits. After a pause the
-    polls that fell overdue start one by one, spread over as long as the pause was, at most 10 s.
+    Polls have to pass one gate and submits both: a poll's 429 pauses all, a submit's 429 only
+    submits, and each gate's pause doubles by its own answers. After a pause the polls that fell
+    overdue start one by one, spread over as long as the pause was, at most 10 s.
     """
 
     def __init__(self) -> None:
@@ -59,6 +60,7 @@ class Pace:
         self._submits = _Gate()
         self._spread_until = -math.inf
         self._next_start = -math.inf
+        self._spacing: float | None = None
 
     def poll_at(self, now: float) -> float:
         """Return when the next poll may start; not after ``now`` means at once."""
@@ -69,12 +71,13 @@ class Pace:
     def poll_started(self, now: float, followed: int) -> None:
         """Note a poll that starts now, while so many tasks are followed."""
         if now < self._spread_until:
-            spread = self._spread_until - self._polls.opens_at
-            self._next_start = now + spread / followed
+            if self._spacing is None:  # the first after the pause: all that are followed may be due
+                self._spacing = (self._spread_until - self._polls.opens_at) / followed
+            self._next_start = min(now + self._spacing, self._spread_until)
 
     def submit_at(self, now: float) -> float:
         """Return when the next submit may start; not after ``now`` means at once."""
-        return max(now, self._submits.opens_at)
+        return max(now, self._submits.opens_at, self._polls.opens_at)
 
     def poll_refused(self, sent_at: float, now: float, retry_after: float | None) -> float | None:
         """Note a poll's 429.
@@ -87,17 +90,16 @@ class Pace:
         Returns:
             The length of the pause that begins, or ``None`` if one was known already.
         """
-        self._submits.refused(sent_at, now, retry_after)
         if not self._polls.refused(sent_at, now, retry_after):
             return None
         opens_at = self._polls.opens_at
-        self._next_start = opens_at
+        self._next_start, self._spacing = opens_at, None
         self._spread_until = opens_at + min(self._polls.pause, LONGEST_SPREAD)
         return self._polls.pause
 
     def submit_refused(self, sent_at: float, now: float, retry_after: float | None) -> float | None:
         """Note a submit's 429; see `poll_refused`."""
-        if not self._submits.refused(sent_at, now, retry_after):
+        if sent_at < self._polls.opens_at or not self._submits.refused(sent_at, now, retry_after):
             return None
         return self._submits.pause
 

@@ -26,6 +26,7 @@ from .errors import (
     RateLimitError,
     SessionClosedError,
     printable,
+    quoted,
 )
 from .futures import RemixFuture
 from .models import Event, RemixRequest, Video
@@ -154,7 +155,7 @@ class Poller:
         task = self._schedule.get(task_id)
         if task is not None:
             error = DetachedError(
-                f"task {printable(task_id)!r} is no longer followed; it goes on and is billed: "
+                f"task {quoted(task_id)} is no longer followed; it goes on and is billed: "
                 "session.track(id) takes the wait up again",
                 id=task_id,
                 video=task.video,
@@ -335,7 +336,7 @@ class Poller:
 
     def _closed(self, task: FollowedTask) -> SessionClosedError:
         return SessionClosedError(
-            f"task {printable(task.id)!r} is no longer followed: {self._stopped}; it goes on and "
+            f"task {quoted(task.id)} is no longer followed: {self._stopped}; it goes on and "
             "is billed: track(id) of another session takes the wait up again",
             id=task.id,
         )

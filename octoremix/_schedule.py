@@ -7,6 +7,7 @@ monotonic clock, and what has to be done is returned.
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import KeysView, ValuesView
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from .errors import (
     TaskNotFoundError,
     WaitTimeoutError,
     printable,
+    quoted,
 )
 from .models import Video, outcome_of
 from .policies import PollPolicy
@@ -56,8 +58,17 @@ class _Outcome(Future):
         self.attempt_number = attempt_number
         self._answer = answer
 
+    def __repr__(self) -> str:
+        return f"<outcome of poll {self.attempt_number}: {self._answer!r}>"
+
     def done(self) -> bool:
         return True
+
+    def running(self) -> bool:
+        return False
+
+    def cancelled(self) -> bool:
+        return False
 
     def result(self, timeout: float | None = None) -> Video:  # noqa: ARG002  # tenacity's
         if isinstance(self._answer, OctoremixError):
@@ -171,7 +182,8 @@ class Schedule:
 
     def patience(self, task: FollowedTask, now: float) -> float:
         """Return how many seconds a poll sent now may take before its task's time is over."""
-        return max(0.0, min(task.give_up_at, task.deadline + self._grace) - now)
+        until = min(task.give_up_at, max(task.deadline, now) + self._grace)
+        return max(0.0, until - now)
 
     def release(self, task: FollowedTask, now: float) -> None:
         """Put a task back whose poll was broken off by somebody else; it is due at once."""
@@ -275,12 +287,17 @@ class Schedule:
             pause = self._policy.wait(state)
             if not 0 <= pause < math.inf:
                 raise ValueError(f"it returned {pause!r}, not a number of seconds")
-        except Exception as error:  # noqa: BLE001  # a strategy is the user's code: it may raise anything
-            return self._end(task, _bad_strategy(task, error))
+            when = now + float(pause)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  # a strategy may raise anything: asyncio.CancelledError is no Exception
+            # It may have detached the task before.
+            followed = self._tasks.get(task.id) is task
+            return self._end(task, _bad_strategy(task, error)) if followed else None
         finally:
             state.outcome = None
             state.kwargs.clear()
-        self._due_at(task, now + pause)
+        self._due_at(task, when)
         return None
 
     def _poll_is_live(self, number: int, task_id: str) -> bool:
@@ -313,9 +330,12 @@ def refusal(task: FollowedTask, cause: APIError) -> PollingFailedError:
     return _stopped(task, "is no longer told about", cause)
 
 
-def _stopped(task: FollowedTask, what: str, cause: BaseException) -> PollingFailedError:
+def _stopped(
+    task: FollowedTask, what: str, cause: BaseException, shown: str | None = None
+) -> PollingFailedError:
+    why = printable(cause if shown is None else shown)
     error = PollingFailedError(
-        f"task {printable(task.id)!r} {what}: {printable(cause)}; it may go on and is billed: "
+        f"task {quoted(task.id)} {what}: {why}; it may go on and is billed: "
         "session.track(id) takes the wait up again",
         id=task.id,
         video=task.video,
@@ -329,13 +349,15 @@ def _kept_failing(task: FollowedTask, cause: OctoremixError, now: float) -> Poll
     return _stopped(task, f"failed {task.failures} polls in a row over {seconds:.0f} s", cause)
 
 
-def _bad_strategy(task: FollowedTask, cause: Exception) -> PollingFailedError:
-    return _stopped(task, "can't be scheduled, the wait strategy failed", cause)
+def _bad_strategy(task: FollowedTask, cause: BaseException) -> PollingFailedError:
+    # Also where its own __str__ fails.
+    shown = "".join(traceback.format_exception_only(cause)).strip()
+    return _stopped(task, "can't be scheduled, the wait strategy failed", cause, shown)
 
 
 def _lost(task: FollowedTask, cause: APIError) -> TaskLostError:
     error = TaskLostError(
-        f"task {printable(task.id)!r} is not known to the gateway any more; it was accepted and "
+        f"task {quoted(task.id)} is not known to the gateway any more; it was accepted and "
         "may have been billed",
         id=task.id,
         video=task.video,
@@ -347,7 +369,7 @@ def _lost(task: FollowedTask, cause: APIError) -> TaskLostError:
 def _deadline_passed(task: FollowedTask) -> WaitTimeoutError:
     seen = "not seen yet" if task.reading is None else f"last seen {task.reading.status}"
     return WaitTimeoutError(
-        f"task {printable(task.id)!r} reached its deadline ({seen}); it may go on and is billed: "
+        f"task {quoted(task.id)} reached its deadline ({seen}); it may go on and is billed: "
         "session.track(id) takes the wait up again",
         id=task.id,
         video=task.video,

@@ -13,8 +13,6 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
-
 from ._pace import Pace
 from ._protocol import API, Refused, Request, Response, Unclear, read_accepted
 from ._wire import Reading
@@ -25,10 +23,11 @@ from .errors import (
     SessionClosedError,
     SubmitOutcomeUnknownError,
     printable,
+    quoted,
 )
 from .futures import RemixFuture
 from .models import Event, RemixRequest
-from .policies import RetryPolicy
+from .policies import RetryPolicy, retrying
 
 __all__ = ["Submitter"]
 
@@ -150,7 +149,7 @@ class Submitter:
             await asyncio.wait([purchase], timeout=timeout)
         except asyncio.CancelledError as error:
             if self._abandon(purchase):
-                error.add_note(f"the remix of video {printable(request.video_id)!r} {_GOES_ON}")
+                error.add_note(f"the remix of video {quoted(request.video_id)} {_GOES_ON}")
             raise
         if not purchase.done():
             if self._abandon(purchase):
@@ -197,14 +196,8 @@ class Submitter:
             )
 
     async def _buy(self, request: RemixRequest, accept: Accept) -> RemixFuture:
-        retrying = AsyncRetrying(
-            sleep=asyncio.sleep,
-            wait=self._retry.wait,
-            stop=stop_after_attempt(self._retry.attempts),
-            retry=retry_if_exception(self._may_be_repeated),
-            reraise=True,
-        )
-        return await retrying(self._attempt, request, accept)
+        attempts = retrying(self._retry, self._may_be_repeated)
+        return await attempts(self._attempt, request, accept)
 
     def _may_be_repeated(self, error: BaseException) -> bool:
         if self._retry.submit == "never" or self._closed:
@@ -303,7 +296,7 @@ def _outcome_unknown(
     when = f"{sent_at:%Y-%m-%d %H:%M:%S} UTC" if sent_at else "now"
     named = f" (request id {request_id})" if request_id else ""
     return SubmitOutcomeUnknownError(
-        f"the remix of video {printable(request.video_id)!r} was sent at {when}{named} and its "
+        f"the remix of video {quoted(request.video_id)} was sent at {when}{named} and its "
         f"outcome is unknown: {why}. The job may exist and may be billed, so it is not sent again; "
         "look for it in the OctopusX console before you submit it once more",
         request=request,

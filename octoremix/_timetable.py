@@ -89,11 +89,7 @@ class Timetable:
     def withdrawn(self) -> None:
         """Note that an entry that has not been popped is no longer live."""
         self._stale += 1
-        if self._draining:
-            self._drain()
-        elif self._stale * 2 > len(self._heap):
-            self._draining, self._heap = self._heap, []
-            self._stale = 0
+        self._compact()
 
     def next(self) -> float:
         """Return the earliest time entered, or infinity."""
@@ -105,21 +101,30 @@ class Timetable:
         heap = self._first()
         if not heap or heap[0][0] > now:
             return None
-        return heappop(heap)[2]
+        task_id = heappop(heap)[2]
+        self._compact()  # what is left may be mostly stale now
+        return task_id
 
     def _first(self) -> list[_Entry]:
         """Return the heap whose head is the earliest live entry."""
         for heap in (self._heap, self._draining):
             while heap and not self._is_live(heap[0][1], heap[0][2]):
                 heappop(heap)
-                if heap is self._heap:
-                    self._stale -= 1
+                self._stale -= 1
         if not self._draining or (self._heap and self._heap[0] < self._draining[0]):
             return self._heap
         return self._draining
+
+    def _compact(self) -> None:
+        if self._draining:
+            self._drain()
+        elif self._stale * 2 > len(self._heap):
+            self._draining, self._heap = self._heap, []
 
     def _drain(self) -> None:
         for _ in range(min(8, len(self._draining))):
             entry = self._draining.pop()
             if self._is_live(entry[1], entry[2]):
                 heappush(self._heap, entry)
+            else:
+                self._stale -= 1

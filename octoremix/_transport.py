@@ -1,44 +1,47 @@
-"""aiohttp, and nothing above it: sends once what it is given, and translates what goes wrong.
+"""aiohttp, and nothing above it: sends once what it is given, and reads no more than it must.
 
-aiohttp's exceptions hold the request's headers, the key among them. None is chained to ours: an
-error is made in the handler and raised after it.
+What goes wrong is named by `_translation`. A traceback shows its frames' locals, so no frame of
+ours that an error of ours passes holds the key.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 from attrs import define, field
 from yarl import URL
 
 from ._credentials import APIKey
-from ._environment import check_headers, check_proxy, environment_proxy, environment_ssl
-from ._protocol import API, Request, Response, is_loopback
-from ._version import __version__
-from .errors import (
-    APIConnectionError,
-    APITimeoutError,
-    OctoremixError,
-    SessionClosedError,
-    printable,
+from ._environment import (
+    check_headers,
+    check_proxy,
+    check_ssl,
+    environment_proxy,
+    environment_ssl,
 )
+from ._protocol import API, Request, Response, is_loopback
+from ._translation import translated
+from ._version import __version__
+from .errors import ConfigurationError, SessionClosedError
 
 __all__ = ["Stream", "Transport"]
-
-_T = TypeVar("_T")
 
 LONGEST_BODY = 8 * 2**20
 """Bytes of an API answer that are read at most."""
 
+LONGEST_REFUSAL = 64 * 2**10
+"""Bytes that are read where a download was refused."""
+
 # Every call is timed as a whole from outside: aiohttp's own limits count the wait for a pooled
 # connection, and leave a body that drips.
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+
+_USER_AGENT = f"octoremix/{__version__}"
 
 
 class _PaidBody(aiohttp.BytesPayload):
@@ -48,7 +51,9 @@ class _PaidBody(aiohttp.BytesPayload):
     """
 
     def __init__(self, body: bytes, on_sent: Callable[[], None]) -> None:
-        super().__init__(body, content_type="application/json")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # of more than 1 MiB: a prompt's image
+            super().__init__(body, content_type="application/json")
         self._on_sent = on_sent
         self._begun = False
 
@@ -76,7 +81,8 @@ class Stream:
     url: URL = field(repr=False)
     status: int
     headers: Mapping[str, str] = field(repr=False)
-    _read: Callable[[], Any] = field(repr=False)
+    _content: aiohttp.StreamReader = field(repr=False)
+    _key: APIKey = field(repr=False)
     _timeout: float = field(repr=False)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
@@ -86,8 +92,23 @@ class Stream:
             APITimeoutError: Nothing came for the session's ``request_timeout``.
             APIConnectionError: It was cut off.
         """
-        while chunk := await _translated(self._read(), self.url, self._timeout):
+        while chunk := await translated(self._content.readany(), self.url, self._timeout):
             yield chunk
+
+    async def refusal(self) -> Response:
+        """Read the beginning of an answer that is no video, and blot out the key.
+
+        Raises:
+            APITimeoutError: It took longer than the session's ``request_timeout``.
+            APIConnectionError: It was cut off.
+        """
+        reading = _read_bounded(self._content, LONGEST_REFUSAL)
+        body, _ = await translated(reading, self.url, self._timeout)
+        return Response(
+            status=self.status,
+            headers=self._key.redact_headers(self.headers),
+            body=self._key.redact(body),
+        )
 
 
 class Transport:
@@ -116,15 +137,22 @@ class Transport:
     ) -> None:
         self._api = api
         self._key = key
+        if http is not None and not isinstance(http, aiohttp.ClientSession):
+            raise ConfigurationError(
+                f"http must be an aiohttp.ClientSession, not {type(http).__name__}"
+            )
         self._theirs = http
         self._ours: aiohttp.ClientSession | None = None
+        self._closed = False
         self._proxy = check_proxy(proxy)
-        self._ssl = ssl
+        self._ssl = check_ssl(ssl)
+        self._further = check_headers(headers)
         self._headers = {
             "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",  # what aiohttp reads without further packages
             "Accept-Language": "en",
-            "User-Agent": f"octoremix/{__version__}",
-            **check_headers(headers),
+            "User-Agent": _USER_AGENT,
+            **self._further,
         }
         self._timeout = timeout
         self._proxies: dict[str, URL | None] = {}
@@ -155,31 +183,35 @@ class Transport:
             APITimeoutError: It took longer.
             APIConnectionError: There was no whole answer.
         """
-        return await _translated(self._exchange(request, on_sent), request.url, timeout, self._key)
+        return await translated(self._exchange(request, on_sent), request.url, timeout, self._key)
 
     @asynccontextmanager
     async def stream(self, url: URL, headers: Mapping[str, str]) -> AsyncGenerator[Stream, None]:
-        """Open a download; the key goes along only to the gateway's own origin.
+        """Open a download; key and further headers go along only to the gateway's own origin.
+
+        Its body comes as it is sent, without being decoded from a content coding.
 
         Raises:
             APITimeoutError: No answer began in time.
             APIConnectionError: There was no answer.
         """
-        opening = self._open(
-            "GET", url, None, {"User-Agent": self._headers["User-Agent"], **headers}
-        )
-        response = await _translated(opening, url, self._timeout, self._key)
+        further = self._further if self._api.is_own(url) else {}
+        headers = {"User-Agent": _USER_AGENT, **further, **headers}
+        opening = self._open("GET", url, None, headers, decode=False)
+        response = await translated(opening, url, self._timeout, self._key)
         async with response:
             yield Stream(
                 url=url,
                 status=response.status,
                 headers=response.headers,
-                read=response.content.readany,
+                content=response.content,
+                key=self._key,
                 timeout=self._timeout,
             )
 
     async def aclose(self) -> None:
         """Close our own connections; the caller's session stays as it is."""
+        self._closed = True
         if self._ours is not None:
             await self._ours.close()
 
@@ -190,7 +222,7 @@ class Transport:
             body = _PaidBody(request.body, on_sent or (lambda: None))
             headers = {**headers, "Content-Type": "application/json"}
         async with await self._open(request.method, request.url, body, headers) as response:
-            content, complete = await _read_bounded(response)
+            content, complete = await _read_bounded(response.content, LONGEST_BODY)
             return Response(
                 status=response.status,
                 headers=self._key.redact_headers(response.headers),
@@ -199,8 +231,16 @@ class Transport:
             )
 
     async def _open(
-        self, method: str, url: URL, body: _PaidBody | None, headers: Mapping[str, str]
+        self,
+        method: str,
+        url: URL,
+        body: _PaidBody | None,
+        headers: Mapping[str, str],
+        *,
+        decode: bool = True,
     ) -> aiohttp.ClientResponse:
+        client, proxy = self._client(), self._proxy_for(url)
+        # From here on no error of ours may pass: this frame comes to hold the key.
         credentials = await self._key.headers() if self._api.is_own(url) else {}
         middlewares: tuple[Any, ...] | None = None
         if self._theirs is None:
@@ -209,26 +249,29 @@ class Transport:
             # Set last, over any header or credentials of the session, and instead of its
             # middlewares, which could send a paid request again.
             middlewares = (_stamp(credentials),)
-        return await self._client().request(
+        return await client.request(
             method,
             url,
             data=body,
             headers=headers,
             allow_redirects=False,
             raise_for_status=False,
-            auto_decompress=True,
+            auto_decompress=decode,
             timeout=_NO_TIMEOUT,
-            proxy=self._proxy_for(url),
+            proxy=proxy,
             ssl=True if self._ssl is None else self._ssl,
             middlewares=middlewares,
         )
 
     def _client(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise SessionClosedError("the session is closed: make a new one")
         client = self._theirs or self._ours
         if client is None:
+            verify = environment_ssl() if self._ssl is None else True
             client = self._ours = aiohttp.ClientSession(
                 # Requests are bounded before they come here; a full pool would be a false timeout.
-                connector=aiohttp.TCPConnector(limit=0, ssl=environment_ssl()),
+                connector=aiohttp.TCPConnector(limit=0, ssl=verify),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,  # it would read .netrc, and start a thread for each call
             )
@@ -258,57 +301,16 @@ def _stamp(credentials: Mapping[str, str]) -> Any:
     return stamp
 
 
-async def _read_bounded(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-    """Return the body and whether it is whole; what is too long is cut off, with its connection."""
-    body = await response.content.readany()
-    if response.content.at_eof() or not body:
+async def _read_bounded(content: aiohttp.StreamReader, limit: int) -> tuple[bytes, bool]:
+    """Return the body and whether it is whole; leaving the rest closes the connection."""
+    body = await content.readany()
+    if content.at_eof() or not body:
         return body, True
     pieces, length = [body], len(body)
-    while length <= LONGEST_BODY:
-        piece = await response.content.readany()
+    while length <= limit:
+        piece = await content.readany()
         if not piece:
             return b"".join(pieces), True
         pieces.append(piece)
         length += len(piece)
-    response.close()
-    return b"".join(pieces)[:LONGEST_BODY], False
-
-
-async def _translated(
-    call: Awaitable[_T], url: URL, timeout: float | None, key: APIKey | None = None
-) -> _T:
-    """Await a call of aiohttp's for so many seconds, and name its errors ours, without a chain."""
-    failure: APIConnectionError
-    try:
-        if timeout is None:
-            return await call
-        async with asyncio.timeout(timeout):
-            return await call
-    except TimeoutError:
-        failure = APITimeoutError(f"no answer from {_host(url)} within {timeout:g} s")
-    except OctoremixError:
-        raise
-    except Exception as error:  # noqa: BLE001  # aiohttp documents no closed set
-        text = _describe(error, url)
-        failure = APIConnectionError(key.redact_text(text) if key else text)
-    raise failure
-
-
-def _describe(error: Exception, url: URL) -> str:
-    host = _host(url)
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return (
-            f"the certificate of {host} is not trusted ({printable(error.certificate_error)}); "
-            "pass ssl= or set SSL_CERT_FILE if it should be"
-        )
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"can't connect to {printable(error.host)}: {printable(error.os_error)}"
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return f"{host} closed the connection without an answer"
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return f"the answer of {host} was cut off or could not be decoded"
-    return f"the call to {host} failed: {type(error).__name__}: {printable(error)}"
-
-
-def _host(url: URL) -> str:
-    return printable(url.authority, 120)
+    return b"".join(pieces)[:limit], False

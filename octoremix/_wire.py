@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,10 +19,18 @@ import cattrs
 from .models import TaskStatus, Video, VideoError
 
 __all__ = [
+    "Reading",
     "configure_converter",
+    "error_of",
+    "load_json",
     "make_converter",
     "read_id",
+    "status_of",
+    "unwrap",
 ]
+
+DEEPEST = 64
+"""Levels of nesting in a document that is read; those of the gateway have about five."""
 
 # Words are compared in lower case with "-" and " " as "_". A word that is not here is UNKNOWN and
 # keeps its task polling: gateways invent new ones, and only these are known to end a task.
@@ -73,13 +81,15 @@ _LINK_PLACES: tuple[_Path, ...] = (
     ("output",),
     ("output", 0),
     ("video", "url"),
+    # new-api's task record: its own link, then those of the upstream's object inside it.
+    ("result_url",),
     ("data", "result_url"),
     ("data", "url"),
-    ("data", "data", "content", "video_url"),
-    ("data", "data", "video_url"),
+    ("data", "content", "video_url"),
     ("data", "video_url"),
     ("data", "metadata", "url"),
-    ("result_url",),
+    ("data", "data", "content", "video_url"),
+    ("data", "data", "video_url"),
     ("videos", 0, "url"),
 )
 _LINK_KEYS = frozenset(str(place[0]) for place in _LINK_PLACES)
@@ -146,18 +156,33 @@ def _moment(value: object, _: Any = None) -> datetime | None:
     return None
 
 
-def _error(value: object) -> VideoError | None:
+def error_of(value: object) -> VideoError | None:
     """Read an error's text or object; healthy tasks carry one with empty fields."""
     if isinstance(value, str):
-        return VideoError(message=value) if value.strip() else None
+        value = {"message": value}
     if not isinstance(value, dict):
         return None
-    message, code = value.get("message"), _text(value.get("code"))
-    if message is None or message == "":
-        message = value.get("detail") or ""
-    if not isinstance(message, str):
-        message = json.dumps(message, ensure_ascii=False)
-    return VideoError(code=code, message=message) if code or message.strip() else None
+    code = _text(value.get("code") or None)
+    # detail, title: FastAPI and problem+json, in front of the gateway or behind it.
+    said = next(filter(None, map(value.get, ("message", "detail", "title"))), "")
+    message = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+    if not code and not message.strip():
+        return None
+    upstream = _upstream_error(message)
+    if upstream is None:
+        return VideoError(code=code, message=message)
+    return VideoError(code=code or upstream.code, message=upstream.message or message)
+
+
+def _upstream_error(message: str) -> VideoError | None:
+    """Read an upstream's error that the gateway passes on as a text of JSON."""
+    if not message.lstrip().startswith("{"):
+        return None
+    try:
+        document = load_json(message.encode(errors="surrogatepass"))
+    except (ValueError, RecursionError):
+        return None
+    return error_of(document.get("error")) or error_of(document)
 
 
 _RAW = Mapping[str, Any]
@@ -184,6 +209,29 @@ def make_converter() -> cattrs.Converter:
 
 
 _converter = make_converter()
+
+
+def load_json(body: bytes) -> Any:
+    """Decode JSON, but nothing that is nested so deeply that comparing or copying it may fail.
+
+    Raises:
+        ValueError: It is no JSON.
+        RecursionError: It is nested too deeply.
+    """
+    document = json.loads(body)
+    if body.count(b"{") + body.count(b"[") > DEEPEST:
+        level = [document]
+        for _ in range(DEEPEST):
+            level = [child for parent in level for child in _children(parent)]
+        if level:
+            raise RecursionError(f"nested deeper than {DEEPEST} levels")
+    return document
+
+
+def _children(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _at(document: Any, path: _Path) -> Any:
@@ -217,24 +265,33 @@ def _link(document: dict[str, Any]) -> str | None:
 
 
 def unwrap(document: dict[str, Any]) -> dict[str, Any]:
-    """Take the task out of the envelope ``{"code": "success", "message": …, "data": {…}}``."""
-    if document.get("code") == "success":
-        inner = document.get("data")
-        if isinstance(inner, dict):
-            return inner
+    """Take the task out of an envelope such as ``{"code": "success", "message": …, "data": {…}}``.
+
+    A task's own record may hold its upstream's object as ``data``; unlike an envelope it has an id.
+    """
+    inner = document.get("data")
+    if inner and isinstance(inner, dict):
+        envelope = document.get("code") == "success"
+        nameless = "id" not in document and "task_id" not in document
+        if envelope or (nameless and "status" in inner):
+            return unwrap(inner)
     return document
 
 
 def read_id(document: dict[str, Any]) -> str | None:
     """Return the id that an answer gives to its task, or ``None``.
 
-    Where the record's ``id`` is a number, it is a row of the gateway's table, not the task's id.
+    Where a record's ``id`` is a number, it is a row of the gateway's table, and the task's id stands
+    in another place.
     """
+    number = None
     for place in _ID_PLACES:
         value = _at(document, place)
         if isinstance(value, str) and value.strip():
             return value
-    return None
+        if number is None and type(value) is int:
+            number = str(value)
+    return number
 
 
 class Reading:
@@ -275,20 +332,20 @@ class Reading:
 def _word(task: dict[str, Any]) -> Any:
     """Return the task's word for its status."""
     word = task.get("status")
-    if word is None and _error(task.get("error")) is not None:
+    if (word is None or word == "") and error_of(task.get("error")) is not None:
         return "failed"  # an upstream's error object, stored in the place of the task
     return word
 
 
 def _structure(document: dict[str, Any], task_id: str) -> Video:
     task = unwrap(document)
-    word, error, link = _word(task), _error(task.get("error")), _link(task)
+    word, error, link = _word(task), error_of(task.get("error")), _link(task)
     if error is None and (reason := task.get("fail_reason")):
         # new-api's fail_reason: why a task failed, and on old rows where a finished one's result is.
         if _is_link(reason):
             link = link or reason
         else:
-            error = _error(reason)
+            error = error_of(reason)
     fields = {
         "id": task_id,
         "status": word,

@@ -77,6 +77,7 @@ __all__ = [
     "WaitError",
     "WaitTimeoutError",
     "printable",
+    "quoted",
 ]
 
 
@@ -98,6 +99,12 @@ def printable(text: object, limit: int = 300) -> str:
     return "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in shown
     )
+
+
+def quoted(text: object, limit: int = 300) -> str:
+    """Return foreign text in quotation marks and escaped, as `repr` writes it; see `printable`."""
+    text = str(text)
+    return repr(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
 class OctoremixError(Exception):

@@ -8,7 +8,7 @@ from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 from ._wire import Reading
-from .errors import OctoremixError, RemixError, WaitTimeoutError, printable
+from .errors import OctoremixError, RemixError, WaitTimeoutError, quoted
 from .models import RemixRequest, TaskStatus, Video
 
 __all__ = ["RemixFuture"]
@@ -77,7 +77,7 @@ class RemixFuture:
             state = type(self._error).__name__
         else:
             state = f"{self.status}" if self._settled else f"following, {self.status}"
-        return f"<RemixFuture {printable(self._id)!r}: {state}>"
+        return f"<RemixFuture {quoted(self._id)}: {state}>"
 
     @property
     def id(self) -> str:
@@ -132,7 +132,7 @@ class RemixFuture:
             asyncio.InvalidStateError: It is not done yet.
         """
         if not self._settled:
-            raise asyncio.InvalidStateError(f"task {printable(self._id)!r} is still followed")
+            raise asyncio.InvalidStateError(f"task {quoted(self._id)} is still followed")
         return self._error
 
     def __await__(self) -> Generator[Any, None, Video]:
@@ -162,7 +162,7 @@ class RemixFuture:
             if not deadline.expired():
                 raise
         raise WaitTimeoutError(
-            f"task {printable(self._id)!r} was not done within {timeout:g} s "
+            f"task {quoted(self._id)} was not done within {timeout:g} s "
             f"(last seen {self.status}); it stays followed and is billed",
             id=self._id,
             video=self.video,

@@ -18,6 +18,7 @@ from .errors import (
     RemixExpiredError,
     RemixFailedError,
     printable,
+    quoted,
 )
 
 __all__ = ["Event", "RemixRequest", "SessionStats", "TaskStatus", "Video", "VideoError"]
@@ -25,7 +26,7 @@ __all__ = ["Event", "RemixRequest", "SessionStats", "TaskStatus", "Video", "Vide
 DEFAULT_MODEL = "veo_3_1-extend"
 
 _VIDEO_SUFFIXES = frozenset(
-    {".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"}
+    {".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 )
 
 
@@ -134,7 +135,7 @@ def outcome_of(video: Video) -> Video | RemixError:
     if video.error is not None:
         code = f" [{printable(video.error.code, 60)}]" if video.error.code else ""
         why = f":{code} {printable(video.error.message)}" if video.error.message else code
-    return kind(f"task {printable(video.id)!r} {verb}{why}", id=video.id, video=video)
+    return kind(f"task {quoted(video.id)} {verb}{why}", id=video.id, video=video)
 
 
 def check_text(name: str, value: object, fix: str) -> str:
@@ -147,7 +148,7 @@ def check_text(name: str, value: object, fix: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise ConfigurationError(
-            f"{name} {printable(value, 80)!r} holds a lone surrogate, which UTF-8 can't carry: {fix}"
+            f"{name} {quoted(value, 80)} holds a lone surrogate, which UTF-8 can't carry: {fix}"
         ) from None
     return value
 
@@ -179,11 +180,12 @@ def check_source_id(value: object) -> str:
         "only videos made on the gateway can be remixed; "
         "pass the id that it gave, for example 'video_123'"
     )
-    shown = printable(checked, 120)
-    if checked.lower().startswith(("http://", "https://")):
-        raise ConfigurationError(f"video {shown!r} is an address, not an id: {fix}")
-    if Path(checked).suffix.lower() in _VIDEO_SUFFIXES or _is_file(checked):
-        raise ConfigurationError(f"video {shown!r} looks like a local file, not an id: {fix}")
+    shown = quoted(checked, 120)
+    bare = checked.strip()
+    if bare.lower().startswith(("http://", "https://")):
+        raise ConfigurationError(f"video {shown} is an address, not an id: {fix}")
+    if Path(bare).suffix.lower() in _VIDEO_SUFFIXES or _is_file(checked):
+        raise ConfigurationError(f"video {shown} looks like a local file, not an id: {fix}")
     return checked
 
 
@@ -199,7 +201,7 @@ def _check_model(_: object, __: object, value: str) -> None:
     fix = f"name a remix model, for example {DEFAULT_MODEL!r}"
     model = check_text("model", value, fix)
     if not model.isprintable() or model != model.strip():
-        raise ConfigurationError(f"model {printable(model, 80)!r} is malformed: {fix}")
+        raise ConfigurationError(f"model {quoted(model, 80)} is malformed: {fix}")
 
 
 def _check_extra(_: object, __: object, value: Mapping[str, Any]) -> None:
@@ -210,7 +212,7 @@ def _check_extra(_: object, __: object, value: Mapping[str, Any]) -> None:
     if not all(isinstance(name, str) for name in value):
         raise ConfigurationError("extra has a key that is no str: name the fields of the JSON body")
     try:
-        json.dumps(value, allow_nan=False).encode()
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(
             f"extra can't be written as JSON ({printable(error)}): "

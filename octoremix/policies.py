@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import math
+import asyncio
 import random
+import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
 from attrs import field, frozen
-from tenacity import RetryCallState, wait_exponential, wait_exponential_jitter
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_exponential,
+    wait_exponential_jitter,
+)
 from tenacity.wait import wait_base
 
-from .errors import ConfigurationError
+from .errors import APIError, ConfigurationError
 
-__all__ = ["PollPolicy", "RetryPolicy"]
+__all__ = ["PollPolicy", "RetryPolicy", "check_count", "check_seconds", "check_type", "retrying"]
 
 WaitStrategy = Callable[[RetryCallState], float]
 
@@ -22,8 +30,12 @@ def check_seconds(name: str, value: object, *, zero: bool = False, none: bool = 
     """Raise `ConfigurationError` unless ``value`` is a usable length of time in seconds."""
     if value is None and none:
         return
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if number and math.isfinite(value) and (value > 0 or (zero and value == 0)):  # type: ignore[arg-type, operator]  # narrowed by `number`
+    if (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and (value > 0 or (zero and value == 0))
+        and value <= sys.float_info.max  # compared, not converted: an int may be too large
+    ):
         return
     least = "0 or more" if zero else "above 0"
     also = ", or None" if none else ""
@@ -35,6 +47,15 @@ def check_count(name: str, value: object, least: int = 1) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigurationError(
             f"{name} must be a whole number of at least {least}, not {value!r}"
+        )
+
+
+def check_type(name: str, value: object, kind: type) -> None:
+    """Raise `ConfigurationError` unless ``value`` is of that class."""
+    if not isinstance(value, kind):
+        module = kind.__module__.partition(".")[0]
+        raise ConfigurationError(
+            f"{name} must be an instance of {module}.{kind.__name__}, not {type(value).__name__}"
         )
 
 
@@ -111,7 +132,7 @@ class PollPolicy:
 
 
 def _submit_mode(_: object, __: object, value: object) -> None:
-    if value not in {"unsent", "never", "always"}:
+    if value not in ("unsent", "never", "always"):  # a tuple, for the value may be unhashable
         raise ConfigurationError(f"submit must be 'unsent', 'never' or 'always', not {value!r}")
 
 
@@ -136,3 +157,31 @@ class RetryPolicy:
     wait: WaitStrategy = field(factory=_default_retry_wait, validator=_strategy)
     attempts: int = field(default=5, validator=_count)
     submit: Literal["unsent", "never", "always"] = field(default="unsent", validator=_submit_mode)
+
+
+LONGEST_RETRY_AFTER = 300.0
+"""Seconds of a ``Retry-After`` that are honoured at most."""
+
+
+def retrying(
+    policy: RetryPolicy, may_be_repeated: Callable[[BaseException], bool]
+) -> AsyncRetrying:
+    """Return what repeats one call as the policy says, and no sooner than an answer asks.
+
+    Args:
+        policy: How often, and after which pauses.
+        may_be_repeated: Whether an error is worth another attempt.
+    """
+
+    def pause(state: RetryCallState) -> float:
+        error = state.outcome and state.outcome.exception()
+        asked = error.retry_after if isinstance(error, APIError) else None
+        return max(policy.wait(state), min(asked or 0.0, LONGEST_RETRY_AFTER))
+
+    return AsyncRetrying(
+        sleep=asyncio.sleep,
+        wait=pause,
+        stop=stop_after_attempt(policy.attempts),
+        retry=retry_if_exception(may_be_repeated),
+        reraise=True,
+    )

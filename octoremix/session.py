@@ -13,7 +13,6 @@ from types import EllipsisType, TracebackType
 from typing import Any, Self
 
 import aiohttp
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 
 from ._credentials import APIKey, APIKeySource
 from ._download import Downloader, check_target
@@ -25,7 +24,6 @@ from ._transport import Transport
 from ._wire import Reading
 from .errors import (
     APIConnectionError,
-    APIError,
     ConfigurationError,
     IncompleteDownloadError,
     OctoremixError,
@@ -44,7 +42,14 @@ from .models import (
     Video,
     check_task_id,
 )
-from .policies import PollPolicy, RetryPolicy, check_count, check_seconds
+from .policies import (
+    PollPolicy,
+    RetryPolicy,
+    check_count,
+    check_seconds,
+    check_type,
+    retrying,
+)
 
 __all__ = ["Session"]
 
@@ -103,6 +108,12 @@ class Session:
         max_tasks: int = 1_000_000,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
+        check_type("poll", poll, PollPolicy)
+        check_type("retry", retry, RetryPolicy)
+        if http is not None:
+            check_type("http", http, aiohttp.ClientSession)
+        if on_event is not None and not callable(on_event):
+            raise ConfigurationError("on_event must be callable: it is handed every Event")
         check_seconds("request_timeout", request_timeout)
         check_seconds("submit_timeout", submit_timeout)
         check_count("submit_concurrency", submit_concurrency)
@@ -269,9 +280,8 @@ class Session:
         """
         check_task_id(task_id)
         self._bind()
-        reading: Reading = await self._retrying()(
-            self._fetch, task_id, timeout=self._request_timeout
-        )
+        attempts = retrying(self._retry, _may_be_repeated)
+        reading: Reading = await attempts(self._fetch, task_id, timeout=self._request_timeout)
         return reading.video
 
     async def download(
@@ -298,9 +308,12 @@ class Session:
         self._bind()
         if isinstance(video, RemixFuture):
             video = await video
-        elif isinstance(video, str) or video.status is not TaskStatus.COMPLETED:
-            video = await self.retrieve(video if isinstance(video, str) else video.id)
-        return await self._retrying()(self._downloader.download, video, target)
+        elif not isinstance(video, Video):
+            video = await self.retrieve(video)
+        elif video.status is not TaskStatus.COMPLETED:
+            video = await self.retrieve(video.id)
+        attempts = retrying(self._retry, _may_be_repeated)
+        return await attempts(self._downloader.download, video, target)
 
     @property
     def stats(self) -> SessionStats:
@@ -377,20 +390,6 @@ class Session:
             error.id = task_id
             raise
 
-    def _retrying(self) -> AsyncRetrying:
-        return AsyncRetrying(
-            sleep=asyncio.sleep,
-            wait=self._pause,
-            stop=stop_after_attempt(self._retry.attempts),
-            retry=retry_if_exception_type(_REPEATED),
-            reraise=True,
-        )
-
-    def _pause(self, state: RetryCallState) -> float:
-        error = state.outcome and state.outcome.exception()
-        asked = error.retry_after if isinstance(error, APIError) else None
-        return max(self._retry.wait(state), min(asked or 0.0, 300.0))
-
     def _deadline(self, deadline: float | EllipsisType | None) -> float | None:
         if deadline is ...:
             return self._poll_policy.deadline
@@ -423,6 +422,10 @@ class Session:
                 "the session belongs to another event loop: make one session for each asyncio.run()"
             )
         return loop
+
+
+def _may_be_repeated(error: BaseException) -> bool:
+    return isinstance(error, _REPEATED)
 
 
 def _request(

@@ -1,7 +1,8 @@
 """The HTTP API without I/O: requests built, answers read, errors named."""
 
-from .answers import Refused, Response, Unclear, read_accepted, read_error, read_task
+from .answers import Refused, Unclear, read_accepted, read_error, read_task
 from .requests import API, DEFAULT_BASE_URL, Request, is_loopback, parse_base_url
+from .responses import Response
 
 __all__ = [
     "API",

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from attrs import frozen
 from yarl import URL
 
-from ..errors import ConfigurationError, printable
-from ..models import RemixRequest
+from ..errors import ConfigurationError, quoted
+from ..models import RemixRequest, without_query
 
 __all__ = ["API", "DEFAULT_BASE_URL", "Request", "is_loopback", "parse_base_url"]
 
@@ -51,20 +51,25 @@ def parse_base_url(text: object) -> URL:
         ConfigurationError: It is no address of a gateway.
     """
     fix = f"pass base_url= or set OCTOPUSX_BASE_URL to an address such as {DEFAULT_BASE_URL}"
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str):
+        raise ConfigurationError(f"the base URL must be a str, not {type(text).__name__}: {fix}")
+    text = text.strip()
+    if not text:
         raise ConfigurationError(f"the base URL is missing: {fix}")
-    shown = printable(re.sub(r"//[^/@]*@", "//", text), 120)
+    # What stands before an @ or in a query may be a secret, also where the rest is malformed.
+    shown = quoted(re.sub(r".*@", "…@", without_query(text) or "", flags=re.DOTALL), 120)
     try:
-        url = URL(text.strip())
+        url = URL(text)
         host, _ = url.host, url.port
     except ValueError:
         host, url = None, URL()
-    if url.scheme not in {"http", "https"} or not host or not text.isprintable():
-        raise ConfigurationError(f"the base URL {shown!r} is no http(s) address: {fix}")
+    malformed = not text.isprintable() or " " in text  # a host with a space would be accepted
+    if url.scheme not in {"http", "https"} or not host or malformed:
+        raise ConfigurationError(f"the base URL {shown} is no http(s) address: {fix}")
     if url.user is not None or url.password is not None:
-        raise ConfigurationError(f"the base URL {shown!r} holds a user name: pass api_key= instead")
+        raise ConfigurationError(f"the base URL {shown} holds a user name: pass api_key= instead")
     if url.raw_query_string or url.raw_fragment or "/v1/" in url.path.rstrip("/"):
-        raise ConfigurationError(f"the base URL {shown!r} is one call's address: {fix}")
+        raise ConfigurationError(f"the base URL {shown} is one call's address: {fix}")
     path = url.raw_path.rstrip("/").removesuffix("/v1").rstrip("/")
     return url.with_path(path, encoded=True)
 
@@ -106,9 +111,9 @@ class API:
     def is_own(self, url: URL) -> bool:
         """Whether an address is of the gateway's own origin, which alone may see the key."""
         origin = self.origin  # compared part by part: a poll should not make two more URLs
-        return (
-            url.raw_authority == origin.raw_authority or url.origin() == origin
-        ) and url.scheme == origin.scheme
+        if url.raw_authority != origin.raw_authority and (not url.host or url.origin() != origin):
+            return False
+        return url.scheme == origin.scheme
 
     def _url(self, video_id: str, action: str = "") -> URL:
         return URL(f"{self._videos}{quote(video_id, safe='')}{action}", encoded=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from attrs import define, field
 from rich.console import Group, RenderableType
@@ -169,7 +170,8 @@ def displayed(output: Output, footer: str = "") -> Iterator[Display]:
         yield Display(output) if output.json else PlainDisplay(output)
         return
     display = LiveDisplay(output, footer)
-    live = Live(
+    make = partial(
+        Live,
         console=output.console,
         get_renderable=display.render,
         refresh_per_second=8,
@@ -177,5 +179,5 @@ def displayed(output: Output, footer: str = "") -> Iterator[Display]:
         redirect_stdout=False,  # it goes where the user sends it, not to stderr
         redirect_stderr=False,
     )
-    with output.live(live):
+    with output.live(make):
         yield display

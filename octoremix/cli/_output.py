@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -47,6 +47,7 @@ class Output:
         self.verbose = verbose
         self.console = _StderrConsole(stderr=True, highlight=False)
         self._live: Live | None = None
+        self._make_live: Callable[[], Live] | None = None
 
     @property
     def animated(self) -> bool:
@@ -131,18 +132,22 @@ class Output:
             self.console.print(Text("".join(lines).rstrip(), style="dim"), soft_wrap=True)
 
     @contextlib.contextmanager
-    def live(self, live: Live) -> Iterator[None]:
+    def live(self, make: Callable[[], Live]) -> Iterator[None]:
         """Keep a display at the foot of the terminal, below what is written meanwhile."""
-        self._live = live
+        self._make_live = make
+        self._start()
         try:
-            with live:
-                yield
+            yield
         finally:
-            self._live = None
+            self._stop()
+            self._make_live = None
 
     @contextlib.contextmanager
     def logging(self) -> Iterator[None]:
-        """Bring the library's log to stderr: its warnings, or all of it where that is wanted."""
+        """Bring the library's log to stderr: its warnings, or all of it where that is wanted.
+
+        Its errors reach the user as exceptions, and need not be told twice.
+        """
         handler = _LogHandler(self)
         log = logging.getLogger("octoremix")
         before = log.level, log.propagate
@@ -158,14 +163,25 @@ class Output:
     @contextlib.contextmanager
     def _still(self) -> Iterator[None]:
         # A line for stdout would land in the middle of the display where both are one terminal.
-        live = self._live if self._live and sys.stdout.isatty() else None
-        if live is not None:
-            live.stop()
+        pause = self._live is not None and sys.stdout.isatty()
+        if pause:
+            self._stop()
         try:
             yield
         finally:
-            if live is not None:
-                live.start(refresh=True)
+            if pause:
+                self._start()
+
+    def _start(self) -> None:
+        # A new one each time: a used one would draw over what was written after it.
+        if self._make_live is not None:
+            self._live = self._make_live()
+            self._live.start(refresh=True)
+
+    def _stop(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
 
 
 class _LogHandler(logging.Handler):
@@ -174,10 +190,12 @@ class _LogHandler(logging.Handler):
         self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno > logging.WARNING and not self._output.verbose:
+            return
         try:
             message = printable(record.getMessage(), _LONGEST_MESSAGE)
             label = record.levelname.lower()
-            self._output.note(f"{label}: {message}", "" if record.levelno > 20 else "dim")
+            self._output.note(f"{label}: {message}", "" if record.levelno > logging.INFO else "dim")
             if record.exc_info and record.exc_info[1] is not None:
                 self._output.trace(record.exc_info[1])
         except Exception:  # noqa: BLE001 - as every handler of logging does

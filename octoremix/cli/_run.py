@@ -19,7 +19,9 @@ from .. import (
     Session,
     SessionClosedError,
     SubmitOutcomeUnknownError,
+    TaskLostError,
     Video,
+    WaitError,
 )
 from ..errors import printable
 from ._exit import Code, gravest, verdict_on
@@ -134,9 +136,10 @@ class Run:
             OctoremixError: As when the future is awaited.
         """
         async for video in future.updates():
+            known = self._going_on.get(future.id)
             self.goes_on(future.id, video)
             changed(video)
-            if not video.status.terminal:
+            if video != known and not video.status.terminal:
                 self.output.event("update", id=future.id, video=video)
         video = await future
         self.ended(future.id)
@@ -155,7 +158,8 @@ class Run:
             self.ended(task_id)
         verdict = verdict_on(error)
         self.code(verdict.code)
-        detached = verdict.code is Code.RUNNING or isinstance(error, SessionClosedError)
+        detached = isinstance(error, (WaitError, SessionClosedError))
+        detached = detached and not isinstance(error, TaskLostError)
         self.output.complain(_message(error), retry or self._hint(verdict.hint, task_id))
         self.output.trace(error)
         video = getattr(error, "video", None)

@@ -1,0 +1,28 @@
+"""What a poll costs, compared with a bare loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from figures import Figure
+from processes import interleaved, middle, server
+
+SAMPLES = 5
+TASKS = 1000
+POLLS = 4000
+
+
+def measure() -> Iterator[Figure]:
+    with server() as url:
+        for mode in ("repeats", "changes"):
+            arguments = f"{url}/{mode}", TASKS, POLLS
+            ours, bare = interleaved(
+                SAMPLES, ("sample_session.py", *arguments), ("sample_bare.py", *arguments)
+            )
+            yield Figure(
+                name=f"CPU of a poll, answer {mode}",
+                value=middle(ours, "cpu"),
+                unit="µs",
+                base=middle(bare, "cpu"),
+                limit=1.2,
+            )

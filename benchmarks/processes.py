@@ -1,0 +1,53 @@
+"""Every sample in a fresh process, and the server in one of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+HERE = Path(__file__).parent
+
+Sample = dict[str, Any]
+
+
+def sample(script: str, *arguments: object) -> Sample:
+    """Run a script of this folder in a fresh process and return the object that it prints."""
+    command = [sys.executable, str(HERE / script), *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    result: Sample = json.loads(done.stdout)
+    return result
+
+
+def interleaved(count: int, *commands: tuple[object, ...]) -> list[list[Sample]]:
+    """Run scripts in turn, so many times each: A B A B, so that what disturbs hits them alike."""
+    samples: list[list[Sample]] = [[] for _ in commands]
+    for _ in range(count):
+        for taken, (script, *arguments) in zip(samples, commands, strict=True):
+            taken.append(sample(str(script), *arguments))
+    return samples
+
+
+def middle(samples: list[Sample], name: str) -> float:
+    """Return the median of one value of the samples."""
+    return median(each[name] for each in samples)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Run the server and give its address."""
+    command = [sys.executable, str(HERE / "server.py")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.stdin.close()  # ends it
