@@ -7,6 +7,7 @@ import gc
 import itertools
 import json
 import sys
+from array import array
 from pathlib import Path
 
 import octoremix
@@ -63,7 +64,7 @@ async def last_update(future: octoremix.RemixFuture) -> None:
 
 
 async def _main(waves: int) -> None:
-    memory = []
+    blocks, resident = array("q"), array("q")  # which hold no objects of their own
     with canned(gateway):
         async with octoremix.Session("sk-bench", poll=saturated()) as session:
             for _ in range(waves):
@@ -71,9 +72,9 @@ async def _main(waves: int) -> None:
                 _polled.clear()  # of those that were detached
                 await asyncio.sleep(0.01)  # asyncio lets go of what just ended in its next rounds
                 gc.collect()
-                memory.append((sys.getallocatedblocks(), _resident()))
-    blocks, resident = zip(*memory, strict=True)
-    print(json.dumps({"blocks": blocks, "resident": resident}))
+                blocks.append(sys.getallocatedblocks())
+                resident.append(_resident())
+    print(json.dumps({"blocks": list(blocks), "resident": list(resident)}))
 
 
 def _resident() -> int:

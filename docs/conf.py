@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import tomllib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import octoremix
@@ -15,12 +13,11 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
 
-PYPROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))
 
 project = "octoremix"
 author = "the octoremix authors"
 project_copyright = f"2026, {author}"
-release = PYPROJECT["project"]["version"]
+release = octoremix.__version__
 version = release
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]

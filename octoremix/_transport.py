@@ -27,7 +27,7 @@ from ._environment import (
 from ._protocol import API, Request, Response, is_loopback
 from ._translation import translated
 from ._version import __version__
-from .errors import ConfigurationError, SessionClosedError
+from .errors import SessionClosedError
 
 __all__ = ["Stream", "Transport"]
 
@@ -137,10 +137,6 @@ class Transport:
     ) -> None:
         self._api = api
         self._key = key
-        if http is not None and not isinstance(http, aiohttp.ClientSession):
-            raise ConfigurationError(
-                f"http must be an aiohttp.ClientSession, not {type(http).__name__}"
-            )
         self._theirs = http
         self._ours: aiohttp.ClientSession | None = None
         self._closed = False

@@ -31,7 +31,11 @@ _VIDEO_SUFFIXES = frozenset(
 
 
 class TaskStatus(enum.StrEnum):
-    """Where a task stands. Only the four that are `terminal` end it."""
+    """Where a task stands.
+
+    Only four are `terminal` and end it. ``UNKNOWN`` stands for a word that is not known, or for
+    none at all: the task goes on.
+    """
 
     QUEUED = "queued"
     PROCESSING = "processing"
@@ -40,7 +44,6 @@ class TaskStatus(enum.StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     UNKNOWN = "unknown"
-    """A word that is not known, or none: the task goes on."""
 
     @property
     def terminal(self) -> bool:

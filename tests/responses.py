@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from multidict import CIMultiDict
 
-from octoremix import Video
+from octoremix import APIError, Video
 from octoremix._protocol import Response, read_task
+
+HTML = b"<!DOCTYPE html><html><head><title>502 Bad gateway</title></head></html>"
 
 WIRE = Path(__file__).parent / "wire"
 
@@ -34,3 +37,22 @@ def answer(
 def video_of(document: object, task_id: str = "task_1") -> Video:
     """Read a document as the answer to the query about a task."""
     return read_task(answer(document), task_id).video
+
+
+def task_error(code: str, message: str = "no", data: object = None) -> dict[str, Any]:
+    """What everything in the gateway's handling of tasks answers."""
+    return {"code": code, "message": message, "data": data}
+
+
+def middleware_error(message: str = "no", code: object = "", **fields: Any) -> dict[str, Any]:
+    """What the gateway answers before the handling of tasks."""
+    return {"error": {"message": message, "type": "new_api_error", "code": code, **fields}}
+
+
+def refused_query(response: Response) -> APIError:
+    """The error that an answer to the query about `task_1` is."""
+    with pytest.raises(APIError) as caught:
+        read_task(response, "task_1")
+    assert caught.value.id == "task_1"
+    assert caught.value.status == response.status
+    return caught.value
