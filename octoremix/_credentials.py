@@ -44,7 +44,10 @@ class APIKey:
         if callable(source):
             self._get = source
         else:
-            self._take(source)
+            problem = self._take(source)
+            source = None  # a traceback shows the locals of its frames
+            if problem is not None:
+                raise ConfigurationError(problem)
             key = self._last
             self._get = lambda: key
 
@@ -68,9 +71,11 @@ class APIKey:
         except Exception as error:  # noqa: BLE001  # the user's code may raise anything
             failure = f"{type(error).__name__}: {printable(self.redact_text(str(error)))}"
         else:
-            if key != self._last or not key:
-                self._take(key)
-            return {"Authorization": f"Bearer {self._last}"}
+            problem = self._take(key) if key != self._last or not key else None
+            if problem is None:
+                return {"Authorization": f"Bearer {self._last}"}
+            del key  # a traceback shows the locals of its frames
+            raise ConfigurationError(problem)
         raise APIConnectionError(
             f"nothing was sent, because the api_key callable failed: {failure}"
         )
@@ -100,18 +105,18 @@ class APIKey:
             redacted[name] = self.redact_text(headers[name])
         return redacted  # type: ignore[no-any-return]  # the same multidict
 
-    def _take(self, key: object) -> None:
-        """Use a key from now on."""
+    def _take(self, key: object) -> str | None:
+        """Use a key from now on, or return what is wrong with it."""
         problem = _problem(key)
         if problem is not None:
-            del key  # a traceback shows the locals of its frames
-            raise ConfigurationError(f"{problem}, {_FIX}")
+            return f"{problem}, {_FIX}"
         self._last = str(key).strip()
         if len(self._last) >= _SHORTEST_SECRET and self._last not in self._recent:
             self._recent.append(self._last)
             forms = {form for known in self._recent for form in _spelled(known)}
             longest_first = sorted(forms, key=len, reverse=True)
             self._spellings = tuple((form, form.encode()) for form in longest_first)
+        return None
 
 
 def _spelled(key: str) -> tuple[str, ...]:

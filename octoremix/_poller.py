@@ -174,6 +174,8 @@ class Poller:
                 await asyncio.wait(running)
         finally:  # also where closing is itself cancelled: a future that stays open hangs somebody
             self._end_now(self._closed)
+            if self._alarm is not None:
+                self._alarm.cancel()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -205,6 +207,7 @@ class Poller:
         """Break off the polls that have taken too long."""
         for poll, until in self._polls.items():
             if until <= now:
+                self._polls[poll] = math.inf  # once is enough, and it may take a while to end
                 self._late.add(poll)
                 poll.cancel()
 
@@ -259,6 +262,9 @@ class Poller:
         following: FollowedTask | None = task
         while following is not None:
             answer = await self._ask(following, poll)
+            if isinstance(answer, OctoremixError):
+                # A failure need not have waited for anything: many in a row must not stop the loop.
+                await asyncio.sleep(0)
             sent_at, now = now, loop.time()
             self._take_in(following, answer, sent_at, now)
             # A cancellation that came too late for its poll must not hit the next one.
@@ -286,7 +292,7 @@ class Poller:
                 raise
             return APITimeoutError("the poll was not answered in time", id=task.id)
         except Exception as error:
-            log.exception("a poll of task %r failed unexpectedly", printable(task.id))
+            log.exception("a poll of task %s failed unexpectedly", quoted(task.id))
             return OctoremixError(f"the poll failed unexpectedly: {printable(repr(error))}")
 
     def _take_in(
@@ -308,6 +314,7 @@ class Poller:
         if isinstance(verdict, EndEveryWait):
             log.error("every wait ends: %s", verdict.cause)
             self._refused = verdict.cause
+            self._wake()
         elif verdict is not None:
             self._settle(task, verdict)
 
@@ -354,8 +361,9 @@ class Poller:
             self._notify(_event("settled", task.id, outcome))
 
     def _drop(self, task: FollowedTask, error: OctoremixError) -> None:
-        self._schedule.remove(task)
-        self._settle(task, error)
+        if self._schedule.get(task.id) is task:  # else what was told of another's end detached it
+            self._schedule.remove(task)
+            self._settle(task, error)
 
     def _end_now(self, error_for: Callable[[FollowedTask], OctoremixError]) -> None:
         for task in list(self._schedule.tasks):
@@ -363,8 +371,7 @@ class Poller:
 
     async def _end_all(self, error_for: Callable[[FollowedTask], OctoremixError]) -> None:
         for count, task in enumerate(list(self._schedule.tasks), 1):
-            if self._schedule.get(task.id) is task:
-                self._drop(task, error_for(task))
+            self._drop(task, error_for(task))
             if count % CHUNK == 0:
                 await asyncio.sleep(0)
 

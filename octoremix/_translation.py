@@ -54,20 +54,22 @@ async def translated(
         if limit is not None and limit.expired():
             failure = APITimeoutError(f"{_host(url)} did not answer within {timeout:g} s")
         else:
-            text = _describe(error, url)
             kind = APITimeoutError if isinstance(error, TimeoutError) else APIConnectionError
-            failure = kind(key.redact_text(text) if key else text)
+            failure = kind(_describe(error, url, key))
     raise failure
 
 
-def _describe(error: Exception, url: URL) -> str:
+def _describe(error: Exception, url: URL, key: APIKey | None) -> str:
     """Say what failed, for whom, and what may help."""
     host = _host(url)
     for kind, describe in _DESCRIPTIONS:
         if isinstance(error, kind):
-            return describe(error, host)
-    text = str(error).replace(str(url), without_query(str(url)) or "")
-    return f"the call to {host} failed: {type(error).__name__}: {printable(text)}"
+            text = describe(error, host)
+            break
+    else:
+        said = str(error).replace(str(url), without_query(str(url)) or "")
+        text = f"the call to {host} failed: {type(error).__name__}: {printable(said)}"
+    return text if key is None else key.redact_text(text)
 
 
 def _reason(error: OSError) -> str:
@@ -76,6 +78,10 @@ def _reason(error: OSError) -> str:
     if number is not None and number > 0 and not isinstance(error, ssl.SSLError):
         return os.strerror(number)
     return printable(error.strerror or error)
+
+
+def _verdict(error: Exception) -> str:
+    return printable(getattr(error, "verify_message", "") or error)
 
 
 def _host(url: URL) -> str:
@@ -87,7 +93,7 @@ _DESCRIPTIONS: tuple[tuple[type[Exception], Callable[[Any, str], str]], ...] = (
     (
         aiohttp.ClientConnectorCertificateError,
         lambda error, host: (
-            f"the certificate of {host} is not trusted ({printable(error.certificate_error)}): "
+            f"the certificate of {host} is not trusted ({_verdict(error.certificate_error)}): "
             "pass ssl= or set SSL_CERT_FILE if it should be"
         ),
     ),

@@ -236,11 +236,9 @@ def _children(value: Any) -> Iterable[Any]:
 
 def _at(document: Any, path: _Path) -> Any:
     for step in path:
-        if isinstance(step, str):
-            if not isinstance(document, dict):
-                return None
+        if isinstance(step, str) and isinstance(document, dict):
             document = document.get(step)
-        elif isinstance(document, list) and document:
+        elif isinstance(step, int) and isinstance(document, list) and document:
             document = document[step]
         else:
             return None

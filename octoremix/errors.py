@@ -141,7 +141,8 @@ class APIError(OctoremixError):
     Attributes:
         status: The HTTP status.
         code: The gateway's own word for the error, for example ``"task_not_exist"``, or ``None``.
-        message: The gateway's text as it came, perhaps empty, perhaps localised.
+        message: The gateway's text, or the upstream's that it passes on; perhaps empty, perhaps
+            localised, cut where it is very long.
         request_id: The gateway's name for the request, to quote to its support, or ``None``.
         body: The beginning of the answer's body as text.
         safe_to_resubmit: Whether the same submit may be sent again without paying twice.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from octoremix import (
     BadRequestError,
     InvalidResponseError,
+    PollPolicy,
     RateLimitError,
     RemixFailedError,
     ServerError,
+    Session,
     TaskStatus,
     UnexpectedRedirectError,
     VideoError,
@@ -21,6 +24,7 @@ from octoremix._wire import Reading
 from octoremix.models import outcome_of
 
 from .responses import HTML, answer, middleware_error, refused_query, sample, task_error
+from .scripted import ScriptedGateway, reply, task
 
 # What a submit gets: (status, body), and whether the refusal is safe to send again.
 REFUSED: dict[str, tuple[int, object, bool]] = {
@@ -222,6 +226,20 @@ def test_bad_input_is_an_invalid_response(name: str) -> None:
     assert problem in error.problems[0]
     assert error.problems[0] in str(error)
     assert error.__cause__ is None
+
+
+async def test_a_poll_answered_with_bad_input_is_repeated() -> None:
+    """No answer that can't be understood ends a wait: the task is asked for again."""
+    bad = [
+        body if isinstance(body, bytes) else json.dumps(body).encode() for body, _ in BAD.values()
+    ]
+    async with (
+        ScriptedGateway(polls=[*map(reply, bad), task("completed")]) as gateway,
+        Session("k", base_url=gateway.url, poll=PollPolicy(max_failures=100)) as session,
+    ):
+        video = await session.track("task_1")
+    assert video.status is TaskStatus.COMPLETED
+    assert len(gateway.gets) == len(bad) + 1
 
 
 def test_a_missing_id_is_named() -> None:

@@ -39,6 +39,12 @@ def own_session(**settings: Any) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(**settings)
 
 
+def basic_auth(name: str, password: str) -> aiohttp.BasicAuth:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # as above
+        return aiohttp.BasicAuth(name, password)
+
+
 async def retry_middleware(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
@@ -62,7 +68,7 @@ SETTINGS: dict[str, Callable[[], dict[str, Any]]] = {
             "User-Agent": "browser",
         }
     },
-    "auth": lambda: {"auth": aiohttp.BasicAuth("somebody", "else")},
+    "auth": lambda: {"auth": basic_auth("somebody", "else")},
     "cookies": lambda: {"cookies": {"session": "of somebody"}},
     "tiny time-outs": lambda: {"timeout": aiohttp.ClientTimeout(total=1e-6, sock_read=1e-6)},
     "no decompression": lambda: {"auto_decompress": False},

@@ -290,6 +290,23 @@ def test_a_settled_task_has_no_deadline() -> None:
     assert schedule.strike(60.0) is None
 
 
+def test_pauses_that_were_cut_short_take_no_room() -> None:
+    """The polls that deadlines took the place of, due in days, are not kept that long."""
+    schedule = make_schedule(tenacity.wait_fixed(1e6))
+    for number in range(500):
+        follow(schedule, f"task_{number}", deadline=60.0)
+        ask(schedule, reading(), 5.0)
+    follow(schedule, "stays")
+    for _ in range(500):
+        schedule.strike(60.0)
+    for _ in range(500):
+        assert isinstance(ask(schedule, reading(), 60.0), WaitTimeoutError)
+
+    assert list(schedule.ids) == ["stays"]
+    assert len(schedule._polls) < 20
+    assert len(schedule._deadlines) < 20
+
+
 # How long a poll may take
 
 

@@ -7,16 +7,17 @@ import itertools
 import math
 import random
 from collections.abc import Callable
+from functools import partial
 
 import tenacity
 from attrs import define
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from octoremix import (
     DetachedError,
-    OctoremixError,
+    PermissionDeniedError,
     PollingFailedError,
     PollPolicy,
     RateLimitError,
@@ -38,17 +39,30 @@ from .virtual_time import VirtualTimeLoop
 
 FIRST_DELAY, GRACE, MAX_FAILURES, WINDOW = 5.0, 10.0, 3, 30.0
 
-# Quarters, which floats add without rounding.
-TIMES = st.integers(0, 160).map(lambda quarters: quarters / 4)
 
-PICKS = st.integers(0, 1000)
+# Quarters, which floats add without rounding.
+def quarters(count: int) -> float:
+    return count / 4
+
+
+PAUSES = [0.0, 1.0, 5.0, 10.0, 45.0]
+NONSENSE = [-1.0, math.inf, None, "10"]
 
 ENDINGS = {"completed": Video, "failed": RemixFailedError}
+FAILURES = {
+    "503": partial(refused, ServerError),
+    "429": partial(refused, RateLimitError),
+    "403": partial(refused, PermissionDeniedError),
+    "task_not_exist": partial(refused, TaskNotFoundError),
+}
+# Those that go on come more often, or no task would live long.
+KINDS = ["processing", "queued", "odd"] * 2 + ["503", "503", "503", "429"] * 2
+KINDS += ["403", "task_not_exist", *ENDINGS]
 
 
 @define(eq=False)
 class Expected:
-    """What the model knows of one task."""
+    """What the model knows of one task; times with a number that tells which came first."""
 
     task: FollowedTask
     ours: bool
@@ -65,11 +79,10 @@ class Expected:
     polls: int = 0
 
 
-class ScheduleMachine(RuleBasedStateMachine):
-    """Tasks come, are asked for, answered, released, detached and end, in any order."""
+class Model:
+    """A schedule, and beside it the plainest account of what it should hold and say."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.pause: object = 10.0
         policy = PollPolicy(
             wait=lambda _: self.pause,
@@ -78,230 +91,218 @@ class ScheduleMachine(RuleBasedStateMachine):
             failure_window=WINDOW,
         )
         self.schedule = Schedule(policy, grace=GRACE)
-        self.expected: dict[str, Expected] = {}
+        self.tasks: dict[str, Expected] = {}
         self.now = 0.0
-        self.count = itertools.count()
-        self.gone: list[FollowedTask] = []
+        self._count = itertools.count()
 
-    def flying(self, pick: int) -> str | None:
-        """Return one of the tasks in flight."""
-        names = [name for name, each in self.expected.items() if each.in_flight]
-        return names[pick % len(names)] if names else None
+    def _at(self, when: float) -> tuple[float, int]:
+        return when, next(self._count)
 
-    def due_at(self, each: Expected, when: float) -> None:
-        each.due = when, next(self.count)
-
-    def forget(self, name: str) -> None:
-        self.gone.append(self.expected.pop(name).task)
-
-    # What happens
-
-    @rule(
-        deadline=st.one_of(st.none(), st.integers(1, 800).map(lambda quarters: quarters / 4)),
-        ours=st.booleans(),
-        name=st.integers(0, 30),
-    )
-    def follow(self, deadline: float | None, ours: bool, name: int) -> None:
-        task_id = f"task_{name}"
-        if task_id in self.expected:
-            return
-        accepted = reading("queued", task_id) if ours else None
-        task = follow(self.schedule, task_id, self.now, deadline=deadline, accepted=accepted)
-        self.expected[task_id] = Expected(
+    def follow(self, name: str, deadline: float | None, *, ours: bool) -> None:
+        accepted = reading("queued", name) if ours else None
+        task = follow(self.schedule, name, self.now, deadline=deadline, accepted=accepted)
+        self.tasks[name] = Expected(
             task,
             ours,
             followed_at=self.now,
             last_good_at=self.now,
             deadline=math.inf if deadline is None else self.now + deadline,
-            due=(self.now + FIRST_DELAY, next(self.count)),
-            strike=None if deadline is None else (self.now + deadline, next(self.count)),
+            due=self._at(self.now + FIRST_DELAY),
+            strike=None if deadline is None else self._at(self.now + deadline),
             seen=ours,
         )
 
-    @rule(seconds=TIMES)
-    def time_passes(self, seconds: float) -> None:
-        self.now += seconds
+    def detach(self, name: str) -> None:
+        self.schedule.remove(self.tasks.pop(name).task)
 
-    @rule(room=st.integers(1, 8))
-    def take(self, room: int) -> None:
-        for _ in range(room):
-            due = {
-                each.due: name
-                for name, each in self.expected.items()
-                if each.due is not None and each.due[0] <= self.now
-            }
-            task = self.schedule.take(self.now)
-            if not due:
-                assert task is None
-                return
-            assert task is not None
-            assert task.id == due[min(due)]  # the longest overdue; of equals the first to come
-            each = self.expected[task.id]
-            assert task is each.task
-            each.due, each.in_flight, each.polls = None, True, each.polls + 1
-            assert task.polls == each.polls
-
-    @rule(
-        pick=PICKS,
-        status=st.sampled_from(["processing", "queued", "odd", "completed", "failed"]),
-        pause=TIMES,
-    )
-    def answer(self, pick: int, status: str, pause: float) -> None:
-        name = self.flying(pick)
-        if name is None:
-            return
-        each = self.expected[name]
-        self.pause, each.in_flight = pause, False
-        answer = reading(status, name)
-        each.failures, each.last_good_at, each.seen = 0, self.now, True
-        verdict = self.schedule.observe(each.task, answer, self.now)
-        assert each.task.reading is answer
-        if status in ENDINGS:
-            assert isinstance(verdict, ENDINGS[status])
-            self.forget(name)
-        elif not self.ended_by_deadline(name, verdict):
-            assert verdict is None
-            if self.now < each.deadline:
-                self.due_at(each, self.now + pause)
-
-    @rule(pick=PICKS, kind=st.sampled_from([ServerError, TaskNotFoundError]), pause=TIMES)
-    def failure(self, pick: int, kind: type[OctoremixError], pause: float) -> None:
-        name = self.flying(pick)
-        if name is None:
-            return
-        each = self.expected[name]
-        self.pause, each.in_flight = pause, False
-        verdict = self.schedule.observe(each.task, refused(kind, name), self.now)
-        if kind is TaskNotFoundError and not (each.ours and self.now - each.followed_at < 60):
-            assert isinstance(verdict, TaskLostError if each.seen else TaskNotFoundError)
-            self.forget(name)
-            return
-        each.failures += 1
-        if each.failures >= MAX_FAILURES and self.now - each.last_good_at >= WINDOW:
-            assert isinstance(verdict, PollingFailedError)
-            self.forget(name)
-        elif not self.ended_by_deadline(name, verdict):
-            assert verdict is None
-            if self.now < each.deadline:
-                self.due_at(each, self.now + pause)
-
-    @rule(pick=PICKS)
-    def too_many_requests(self, pick: int) -> None:
-        name = self.flying(pick)
-        if name is None:
-            return
-        each = self.expected[name]
-        each.in_flight = False
-        verdict = self.schedule.observe(each.task, refused(RateLimitError, name), self.now)
-        if not self.ended_by_deadline(name, verdict):
-            assert verdict is None
-            if self.now < each.deadline:
-                self.due_at(each, self.now)
-
-    @rule(pick=PICKS, pause=st.sampled_from([math.nan, -1.0, None, "10"]))
-    def nonsense_from_the_strategy(self, pick: int, pause: object) -> None:
-        name = self.flying(pick)
-        if name is None:
-            return
-        each = self.expected[name]
-        self.pause, each.in_flight = pause, False
-        each.failures, each.last_good_at, each.seen = 0, self.now, True
-        verdict = self.schedule.observe(each.task, reading("queued", name), self.now)
-        if not self.ended_by_deadline(name, verdict) and self.now < each.deadline:
-            assert isinstance(verdict, PollingFailedError)
-            assert verdict.id == name
-            self.forget(name)
-
-    def ended_by_deadline(self, name: str, verdict: object) -> bool:
-        """Whether the deadline ends the task now; if it only calls for the last poll, note that."""
-        each = self.expected[name]
-        if self.now < each.deadline:
+    def take(self) -> bool:
+        """Take a task: the longest overdue, of equals the first to come, and none too early."""
+        due = {
+            each.due: name
+            for name, each in self.tasks.items()
+            if each.due is not None and each.due[0] <= self.now
+        }
+        task = self.schedule.take(self.now)
+        if not due:
+            assert task is None
             return False
-        if each.last_poll or self.now >= each.give_up_at:
-            assert isinstance(verdict, WaitTimeoutError)
-            assert verdict.id == name
-            self.forget(name)
-            return True
-        each.last_poll = True
-        self.due_at(each, -math.inf)
-        return False
+        each = self.tasks[due[min(due)]]
+        assert task is each.task
+        each.due, each.in_flight, each.polls = None, True, each.polls + 1
+        assert task.polls == each.polls
+        return True
 
-    @rule(pick=PICKS)
-    def released(self, pick: int) -> None:
-        name = self.flying(pick)
-        if name is None:
-            return
-        each = self.expected[name]
-        each.in_flight = False
+    def release(self, name: str) -> None:
+        each = self.tasks[name]
+        each.in_flight, each.due = False, self._at(self.now)
         self.schedule.release(each.task, self.now)
-        self.due_at(each, self.now)
 
-    @rule(pick=PICKS, share=st.sampled_from([0.0, 0.0, 0.5, 1.0]))
-    def detached(self, pick: int, share: float) -> None:
-        names = list(self.expected)
-        random.Random(pick).shuffle(names)
-        for name in names[: math.ceil(share * len(names)) or 1]:
-            self.schedule.remove(self.expected[name].task)
-            self.forget(name)
+    def answer(self, name: str, kind: str, pause: object) -> None:
+        """Answer a poll in flight and hold the verdict against what should come of it."""
+        each = self.tasks[name]
+        answer = FAILURES[kind](name) if kind in FAILURES else reading(kind, name)
+        each.in_flight, self.pause = False, pause
+        if kind not in FAILURES:
+            each.failures, each.last_good_at, each.seen = 0, self.now, True
+        expected = self._ending(each, kind)
+        verdict = self.schedule.observe(each.task, answer, self.now)
+        if expected is not None:
+            assert type(verdict) is expected
+            assert verdict.id == name
+            del self.tasks[name]
+            return
+        assert verdict is None
+        if self.now >= each.deadline:
+            each.last_poll, each.due = True, self._at(-math.inf)
+        else:
+            each.due = self._at(self.now if kind == "429" else self.now + pause)
 
-    @rule()
+    def _ending(self, each: Expected, kind: str) -> type | None:
+        if kind in ENDINGS:
+            return ENDINGS[kind]
+        if kind == "403":
+            return PollingFailedError
+        fresh = each.ours and self.now - each.followed_at < 60
+        if kind == "task_not_exist" and not fresh:
+            return TaskLostError if each.seen else TaskNotFoundError
+        if kind in {"503", "task_not_exist"}:
+            each.failures += 1
+            if each.failures >= MAX_FAILURES and self.now - each.last_good_at >= WINDOW:
+                return PollingFailedError
+        if self.now >= each.deadline:
+            return WaitTimeoutError if each.last_poll or self.now >= each.give_up_at else None
+        return None if kind == "429" or self.pause in PAUSES else PollingFailedError
+
     def strike(self) -> None:
+        """Let all deadlines that have passed take effect."""
         while self.schedule.next_deadline() <= self.now:
-            _, name = min(self.strikes())
-            each = self.expected[name]
+            name = min(self._strikes())[1]
+            each = self.tasks[name]
             given_up = self.schedule.strike(self.now)
-            if each.give_up_at == math.inf:
-                assert given_up is None
-                each.give_up_at = self.now + GRACE
-                each.strike = each.give_up_at, next(self.count)
-                if not each.in_flight:
-                    each.last_poll = True
-                    self.due_at(each, -math.inf)
-            elif each.in_flight:
-                assert given_up is None
-                each.strike = None  # its answer will end it
-            else:
+            if each.give_up_at < math.inf and not each.in_flight:
                 assert given_up is not None
                 assert given_up[0] is each.task
-                assert isinstance(given_up[1], WaitTimeoutError)
-                self.forget(name)
+                assert type(given_up[1]) is WaitTimeoutError
+                del self.tasks[name]
+                continue
+            assert given_up is None
+            if each.give_up_at < math.inf:
+                each.strike = None  # the answer that is on its way will end it
+                continue
+            each.give_up_at = self.now + GRACE
+            each.strike = self._at(each.give_up_at)
+            if not each.in_flight:
+                each.last_poll, each.due = True, self._at(-math.inf)
 
-    def strikes(self) -> list[tuple[tuple[float, int], str]]:
-        return [(each.strike, name) for name, each in self.expected.items() if each.strike]
+    def _strikes(self) -> list[tuple[tuple[float, int], str]]:
+        return [(each.strike, name) for name, each in self.tasks.items() if each.strike]
 
-    # What always holds
-
-    @invariant()
-    def the_next_times_are_the_true_minima(self) -> None:
-        due = [each.due[0] for each in self.expected.values() if each.due is not None]
+    def check(self) -> None:
+        """Assert what always holds."""
+        due = [each.due[0] for each in self.tasks.values() if each.due]
         assert self.schedule.next_poll() == min(due, default=math.inf)
-        strikes = [strike[0] for strike, _ in self.strikes()]
+        strikes = [strike[0] for strike, _ in self._strikes()]
         assert self.schedule.next_deadline() == min(strikes, default=math.inf)
-
-    @invariant()
-    def exactly_the_followed_tasks_are_held(self) -> None:
-        assert set(self.schedule.ids) == set(self.expected)
-        assert all(self.schedule.get(task.id) is not task for task in self.gone)
-        for each in self.expected.values():
+        assert dict.fromkeys(self.schedule.ids) == dict.fromkeys(self.tasks)
+        for name, each in self.tasks.items():
+            assert self.schedule.get(name) is each.task
             assert each.task.failures == each.failures
-            assert each.task.in_flight == each.in_flight
-            assert self.schedule.patience(each.task, self.now) >= 0.0
-            if self.now >= each.deadline:
-                assert self.schedule.patience(each.task, self.now) <= GRACE
+            patience = self.schedule.patience(each.task, self.now)
+            assert 0 <= patience <= max(0, each.deadline - self.now) + GRACE
+        for timetable in (self.schedule._polls, self.schedule._deadlines):
+            assert len(timetable) <= 3 * len(self.tasks) + 8
+
+
+class ScheduleMachine(RuleBasedStateMachine):
+    """Tasks come, are asked for, answered, released, detached and end, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.names = itertools.count()
+
+    @rule(
+        deadline=st.one_of(st.none(), st.integers(1, 300).map(quarters)),
+        ours=st.booleans(),
+        count=st.integers(1, 12),
+    )
+    def follow(self, deadline: float | None, ours: bool, count: int) -> None:
+        for _ in range(count):
+            name = f"task_{next(self.names) % 40}"
+            if name not in self.model.tasks:
+                self.model.follow(name, deadline, ours=ours)
+
+    @rule(
+        seconds=st.integers(0, 80).map(quarters),
+        strike=st.booleans(),
+        room=st.integers(0, 16),
+        kinds=st.lists(st.sampled_from(KINDS), max_size=16),
+        pause=st.one_of(st.sampled_from(PAUSES), st.sampled_from(NONSENSE)),
+        released=st.integers(0, 2),
+    )
+    def turn(
+        self,
+        seconds: float,
+        strike: bool,
+        room: int,
+        kinds: list[str],
+        pause: object,
+        released: int,
+    ) -> None:
+        self.model.now += seconds
+        if strike:
+            self.model.strike()
+        flying = [name for name, each in self.model.tasks.items() if each.in_flight]
+        while len(flying) < room and self.model.take():
+            flying = [name for name, each in self.model.tasks.items() if each.in_flight]
+        for name, kind in zip(flying, kinds, strict=False):
+            self.model.answer(name, kind, pause)
+        for name in flying[len(kinds) :][:released]:
+            self.model.release(name)
+
+    @rule(share=st.floats(0, 1), seed=st.integers(0, 99))
+    def detach(self, share: float, seed: int) -> None:
+        names = list(self.model.tasks)
+        for name in random.Random(seed).sample(names, int(share * len(names))):
+            self.model.detach(name)
 
     @invariant()
-    def what_is_withdrawn_takes_little_room(self) -> None:
-        bound = 3 * len(self.expected) + 8
-        assert len(self.schedule._polls) <= bound
-        assert len(self.schedule._deadlines) <= bound
+    def the_model_agrees(self) -> None:
+        self.model.check()
 
 
 TestSchedule = ScheduleMachine.TestCase
-TestSchedule.settings = settings(stateful_step_count=60)
 TestSchedule.__doc__ = (
     "Never early, never in flight twice, never a task that is gone, the longest overdue first, and "
     "each ending for its own reason."
 )
+
+
+def test_a_long_life_of_the_schedule() -> None:
+    """Thousands of tasks later the schedule still agrees with the model, and holds no more."""
+    chance = random.Random(7)
+    model = Model()
+    names = itertools.count()
+    for _ in range(3000):
+        model.now += chance.choice((0.0, 0.25, 1.0, 5.0))
+        while len(model.tasks) < 30:
+            deadline = chance.choice((None, 20.0, 60.0, 3600.0))
+            model.follow(f"task_{next(names)}", deadline, ours=chance.random() < 0.5)
+        if chance.random() < 0.9:
+            model.strike()
+        while chance.random() < 0.9 and model.take():
+            pass
+        for name in [name for name, each in model.tasks.items() if each.in_flight]:
+            if chance.random() < 0.6:
+                model.answer(name, chance.choice(KINDS), chance.choice(PAUSES))
+            elif chance.random() < 0.1:
+                model.release(name)
+        for name in list(model.tasks):
+            if chance.random() < 0.01:
+                model.detach(name)
+        model.check()
+
+    assert next(names) > 3000
 
 
 @given(

@@ -48,6 +48,7 @@ class Book:
     def check(self) -> None:
         first = min(self.live.values(), default=(math.inf,))
         assert self.timetable.next() == first[0]
+        assert self.timetable._stale == len(self.timetable) - len(self.live)
         assert len(self.timetable) <= ENTRIES_FOR_EACH_LIVE_ONE * len(self.live) + SLACK
 
 

@@ -111,9 +111,10 @@ class API:
     def is_own(self, url: URL) -> bool:
         """Whether an address is of the gateway's own origin, which alone may see the key."""
         origin = self.origin  # compared part by part: a poll should not make two more URLs
-        if url.raw_authority != origin.raw_authority and (not url.host or url.origin() != origin):
-            return False
-        return url.scheme == origin.scheme
+        return url.scheme == origin.scheme and (
+            url.raw_authority == origin.raw_authority
+            or (url.raw_host == origin.raw_host and url.port == origin.port)
+        )
 
     def _url(self, video_id: str, action: str = "") -> URL:
         return URL(f"{self._videos}{quote(video_id, safe='')}{action}", encoded=True)

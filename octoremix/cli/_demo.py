@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 SHORTEST, LONGEST = 3.0, 16.0
-"""Seconds that the first and the last job take."""
+"""Seconds that the first job takes, and the last at most."""
+
+STEP = 1.2
+"""Seconds between the ends of two jobs, at most."""
 
 
 def demo(
@@ -66,7 +69,8 @@ def demo(
 
 
 def _duration(request: JobRequest, jobs: int) -> float:
-    return SHORTEST + (LONGEST - SHORTEST) * request.index / max(1, jobs - 1)
+    step = min(STEP, (LONGEST - SHORTEST) / max(1, jobs - 1))
+    return SHORTEST + step * request.index
 
 
 def _checked_source(video: Path) -> Path:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
-from rich.table import Table
 from rich.text import Text
 from tenacity import wait_random
 
@@ -57,7 +57,6 @@ class _Result:
     polls: int = 0
     waited: float = 0.0
     file: Path | None = None
-    error: str = ""
 
 
 @define(eq=False, kw_only=True)
@@ -111,7 +110,7 @@ class Demo:
         except (OctoremixError, OSError) as error:
             display.end(str(index), "error")
             self.run.failed(error, future.id if future else None)
-            self._results[index] = _Result(prompt=request.prompt, error=str(error))
+            self._results[index] = _Result(prompt=request.prompt)
             return
         display.end(str(index))
         self._finish(index, video, waited, file)
@@ -138,7 +137,7 @@ class Demo:
                 "demo", jobs=self.jobs, completed=done, polls=polls, folder=str(self.folder)
             )
             return
-        output.show(_table(self._results))
+        output.show(partial(_table, self._results))
         files = "the videos and their source" if self.own is None else "the videos"
         output.write(
             f"One poller sent {polls} polls for {self.jobs} jobs, {done} of them completed.\n"
@@ -150,20 +149,31 @@ def _prompt(index: int) -> str:
     return PROMPTS[index % len(PROMPTS)]
 
 
-def _table(results: dict[int, _Result]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    # Numbers keep their width; what is left is for the words.
-    table.add_column("job", justify="right", no_wrap=True, min_width=3)
-    table.add_column("prompt", no_wrap=True, overflow="ellipsis")
-    table.add_column("polls", justify="right", no_wrap=True, min_width=5)
-    table.add_column("waited", justify="right", no_wrap=True, min_width=6)
-    table.add_column("file", no_wrap=True, overflow="ellipsis")
-    table.add_column("size", justify="right", no_wrap=True, min_width=6)
+def _table(results: dict[int, _Result], width: int) -> Text:
+    """Return the results as a table of so many columns; numbers keep theirs, words share the rest.
+
+    Rich's own tables shorten the numbers too.
+    """
+    names = {index: _file_name(result) for index, result in results.items()}
+    room = width - 31
+    file_width = min(max(map(len, names.values())), max(8, room - 12))
+    prompt_width = min(max(len(result.prompt) for result in results.values()), room - file_width)
+    prompt_width = max(8, prompt_width)
+
+    def line(job: str, prompt: str, polls: str, waited: str, file: str, size: str) -> str:
+        words = f"{job:>3}  {cut(prompt, prompt_width):<{prompt_width}}  {polls:>5}  {waited:>6}"
+        return f"{words}  {cut(file, file_width):<{file_width}}  {size:>7}\n"
+
+    table = Text(no_wrap=True, overflow="ellipsis")
+    table.append(line("job", "prompt", "polls", "waited", "file", "size"), style="bold")
     for index, result in sorted(results.items()):
-        file, size = Text(cut(result.error, 200), style="red"), ""
-        if result.file is not None:
-            file, size = Text(result.file.name), human_size(result.file.stat().st_size)
-        waited = f"{result.waited:.1f} s" if result.waited else ""
-        row = (str(index + 1), Text(result.prompt), str(result.polls), waited, file, size)
-        table.add_row(*row)
+        size = "" if result.file is None else human_size(result.file.stat().st_size)
+        waited = f"{result.waited:.1f} s" if result.file is not None else ""
+        words = str(index + 1), result.prompt, str(result.polls), waited, names[index], size
+        table.append(line(*words), style="" if result.file is not None else "red")
+    table.rstrip()
     return table
+
+
+def _file_name(result: _Result) -> str:
+    return "failed" if result.file is None else result.file.name

@@ -67,11 +67,15 @@ class Output:
             except BrokenPipeError:
                 raise OutputClosedError from None
 
-    def show(self, renderable: RenderableType) -> None:
-        """Write something that rich draws to stdout, without colours where it is no terminal."""
+    def show(self, draw: Callable[[int], RenderableType]) -> None:
+        """Write something that rich draws to stdout, without colours where it is no terminal.
+
+        Args:
+            draw: Makes it, for so many columns.
+        """
         console = Console(file=sys.stdout, highlight=False)
         with console.capture() as capture:
-            console.print(renderable)
+            console.print(draw(console.width))
         self.write("\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n")))
 
     def event(
