@@ -14,12 +14,13 @@ Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse] | web.StreamR
 
 @frozen
 class Call:
-    """One request as it arrived: method, raw path, headers, body."""
+    """One request as it arrived: method, raw path, headers, body, raw query."""
 
     method: str
     path: str
     headers: dict[str, str]
     body: bytes
+    query: str = ""
 
     @property
     def json(self) -> Any:
@@ -95,7 +96,8 @@ class ScriptedGateway:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()
         path = request.rel_url.raw_path
-        self.calls.append(Call(request.method, path, dict(request.headers), body))
+        query = request.rel_url.raw_query_string
+        self.calls.append(Call(request.method, path, dict(request.headers), body, query))
         if request.method == "POST":
             script = self.submits
         elif path.startswith("/v1/videos/") and not path.endswith("/content"):

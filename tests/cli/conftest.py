@@ -9,15 +9,21 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
 from attrs import define, field
-from typer.testing import CliRunner
 
-from octoremix.cli._app import app
 from octoremix.testing import Emulator
+
+with warnings.catch_warnings():
+    # Older Typers use names that newer Clicks deprecate, which is between those two.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from typer.testing import CliRunner
+
+    from octoremix.cli._app import app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

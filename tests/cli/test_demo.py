@@ -26,6 +26,7 @@ HOSTILE = {
     "HTTP_PROXY": "http://192.0.2.1:9",
     "http_proxy": "http://192.0.2.1:9",
     "ALL_PROXY": "http://192.0.2.1:9",
+    "SSL_CERT_FILE": "there/is/none.pem",
 }
 
 
@@ -43,19 +44,19 @@ def test_each_prompt_shows_another_effect() -> None:
 
 def test_the_demo_makes_real_videos(launch: Launch, tmp_path: Path) -> None:
     """Videos that can be played, a table and a count of the polls, whatever the environment."""
-    ended = end(launch("demo", "--jobs", "3", "--out", "a/b", **HOSTILE))
+    ended = end(launch("demo", "--jobs", "2", "--out", "a/b", **HOSTILE))
     assert ended.code == 0
-    names = ["00-source.mp4", "01-make-it-snow.mp4", "02-starry-night.mp4", "03-old-film.mp4"]
+    names = ["00-source.mp4", "01-make-it-snow.mp4", "02-starry-night.mp4"]
     folder = tmp_path / "a/b"
     assert sorted(file.name for file in folder.iterdir()) == names
     source, *remixes = (frames(folder / name) for name in names)
     assert all(count > source for count in remixes)
     heading, *rows, summary, where = ended.out.splitlines()
     assert heading.split() == ["job", "prompt", "polls", "waited", "file", "size"]
-    assert [row.split()[0] for row in rows] == ["1", "2", "3"]
+    assert [row.split()[0] for row in rows] == ["1", "2"]
     assert all(name in row for name, row in zip(names[1:], rows, strict=True))
     polls = [int(re.search(r"  (\d+)  +[\d.]+ s  ", row)[1]) for row in rows]
-    assert summary == f"One poller sent {sum(polls)} polls for 3 jobs, 3 of them completed."
+    assert summary == f"One poller sent {sum(polls)} polls for 2 jobs, 2 of them completed."
     assert where == "In a/b: the videos and their source."
     assert max(map(len, ended.out.splitlines())) <= 80
     assert "the default is every 10 to 30 s" in ended.err
