@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from figures import Figure
 from processes import interleaved, middle, server
 
-SAMPLES = 5
+SAMPLES = 11
 TASKS = 1000
-POLLS = 4000
+POLLS = 3000
 
 
 def measure() -> Iterator[Figure]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -16,20 +17,25 @@ HERE = Path(__file__).parent
 Sample = dict[str, Any]
 
 
-def sample(script: str, *arguments: object) -> Sample:
+def sample(
+    script: str, *arguments: object, environment: Mapping[str, str] | None = None
+) -> Sample:
     """Run a script of this folder in a fresh process and return the object that it prints."""
     command = [sys.executable, str(HERE / script), *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    variables = {**os.environ, **(environment or {})}
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env=variables)
     result: Sample = json.loads(done.stdout)
     return result
 
 
-def interleaved(count: int, *commands: tuple[object, ...]) -> list[list[Sample]]:
+def interleaved(
+    count: int, *commands: tuple[object, ...], environment: Mapping[str, str] | None = None
+) -> list[list[Sample]]:
     """Run scripts in turn, so many times each: A B A B, so that what disturbs hits them alike."""
     samples: list[list[Sample]] = [[] for _ in commands]
     for _ in range(count):
         for taken, (script, *arguments) in zip(samples, commands, strict=True):
-            taken.append(sample(str(script), *arguments))
+            taken.append(sample(str(script), *arguments, environment=environment))
     return samples
 
 

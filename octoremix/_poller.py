@@ -82,7 +82,8 @@ class Poller:
         self._polls: dict[asyncio.Task[None], float] = {}
         self._late: set[asyncio.Task[None]] = set()
         self._wake_up: asyncio.Future[None] | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.Handle | None = None
+        self._alarm_at = math.inf
         self._stopped: str | None = None
         self._refused: AuthenticationError | None = None
         self.sent = 0
@@ -96,6 +97,11 @@ class Poller:
         return self._schedule.ids
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop in which tasks are followed, once there is one."""
+        return self._loop
+
+    @property
     def in_flight(self) -> int:
         """How many polls wait for their answer."""
         return len(self._polls)
@@ -107,13 +113,25 @@ class Poller:
             SessionClosedError: The poller has stopped.
             ConfigurationError: ``max_tasks`` would be exceeded.
         """
-        if self._stopped is not None:
-            raise SessionClosedError(self._stopped)
+        self.check_running()
         if len(self._schedule) + adding >= self._max_tasks:
             raise ConfigurationError(
                 f"{self._max_tasks} tasks are followed already: await some of them first, or raise "
                 "max_tasks="
             )
+
+    def check_running(self) -> None:
+        """Raise unless tasks are still followed; the first call starts the runner.
+
+        Raises:
+            SessionClosedError: The poller has stopped.
+        """
+        if self._stopped is not None:
+            raise SessionClosedError(self._stopped)
+        if self._runner is None:
+            self._loop = asyncio.get_running_loop()
+            self._runner = self._loop.create_task(self._run(), name="octoremix poller")
+            self._runner.add_done_callback(self._died)
 
     def follow(
         self,
@@ -139,14 +157,11 @@ class Poller:
         if self._stopped is not None:  # of a submit that was answered after all was over
             future._settle(self._closed(FollowedTask(task_id, reading=accepted)))
             return future
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
+        self.check_running()
+        assert self._loop is not None
         self._schedule.add(
             task_id, self._loop.time(), handle=future, deadline=deadline, accepted=accepted
         )
-        if self._runner is None:
-            self._runner = self._loop.create_task(self._run(), name="octoremix poller")
-            self._runner.add_done_callback(self._died)
         self._wake()
         return future
 
@@ -165,6 +180,8 @@ class Poller:
     async def aclose(self) -> None:
         """Stop polling; the futures that are open fail with `SessionClosedError`."""
         self._stopped = self._stopped or "the session is closed"
+        if self._alarm is not None:
+            self._alarm.cancel()
         running = [*self._polls, *([self._runner] if self._runner else ())]
         for each in running:
             each.cancel()
@@ -174,8 +191,6 @@ class Poller:
                 await asyncio.wait(running)
         finally:  # also where closing is itself cancelled: a future that stays open hangs somebody
             self._end_now(self._closed)
-            if self._alarm is not None:
-                self._alarm.cancel()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -232,10 +247,11 @@ class Poller:
             return
         self._wake_up = loop.create_future()
         # An alarm that rings early does no harm; most sleeps end before theirs.
-        if self._alarm is not None and (self._alarm.when() > until or self._alarm.when() <= now):
+        if self._alarm is not None and not now < self._alarm_at <= until:
             self._alarm.cancel()
             self._alarm = None
         if self._alarm is None and until < math.inf:
+            self._alarm_at = until  # uvloop's handles can't tell it
             self._alarm = loop.call_at(until, self._ring)
         try:
             await self._wake_up
@@ -248,7 +264,7 @@ class Poller:
 
     def _wake_by(self, when: float) -> None:
         """Wake the runner unless its alarm rings by then."""
-        if self._alarm is None or when < self._alarm.when():
+        if self._alarm is None or when < self._alarm_at:
             self._wake()
 
     def _wake(self) -> None:
@@ -262,13 +278,12 @@ class Poller:
         following: FollowedTask | None = task
         while following is not None:
             answer = await self._ask(following, poll)
-            if isinstance(answer, OctoremixError):
-                # A failure need not have waited for anything: many in a row must not stop the loop.
-                await asyncio.sleep(0)
             sent_at, now = now, loop.time()
             self._take_in(following, answer, sent_at, now)
-            # A cancellation that came too late for its poll must not hit the next one.
-            following = None if poll in self._late else self._next(now)
+            # A failure need not have waited for anything: many in a row must not stop the loop. And
+            # a cancellation that came too late for its poll must not hit the next one.
+            failed = isinstance(answer, OctoremixError) or poll in self._late
+            following = None if failed else self._next(now)
             if following is not None:
                 self._polls[poll] = self._expiry(following, now)
                 self._wake_by(self._polls[poll])
@@ -285,6 +300,8 @@ class Poller:
         except OctoremixError as error:
             return error.with_traceback(None)  # its frames would live as long as the error
         except asyncio.CancelledError:
+            if not poll.cancelling():  # of a key's callable, say, that awaited a cancelled task
+                return OctoremixError("the poll was broken off by a CancelledError of its own")
             late = poll in self._late
             self._late.discard(poll)
             if not late or poll.uncancel() > 0:
@@ -340,6 +357,8 @@ class Poller:
         self._end_now(self._closed)
         if self._runner is not None:
             self._runner.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
 
     def _closed(self, task: FollowedTask) -> SessionClosedError:
         return SessionClosedError(

@@ -255,13 +255,13 @@ class Schedule:
         """Judge a failed poll: the end of the task, of all of them, or nothing yet."""
         if isinstance(error, RateLimitError):
             return None
-        if isinstance(error, AuthenticationError):
+        if isinstance(error, AuthenticationError) and error.from_gateway:
             if self._unauthorized_at is None:
                 self._unauthorized_at = now
             elif now - self._unauthorized_at >= UNAUTHORIZED_SPAN:
                 self._unauthorized_at = None
                 return EndEveryWait(error)
-        if isinstance(error, (PermissionDeniedError, QuotaExceededError)):
+        if isinstance(error, (PermissionDeniedError, QuotaExceededError)) and error.from_gateway:
             return self._end(task, refusal(task, error))
         if isinstance(error, TaskNotFoundError):
             fresh = task.submitted_at is not None and now - task.submitted_at < NOT_FOUND_GRACE

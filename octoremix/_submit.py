@@ -98,7 +98,9 @@ class Submitter:
         timeout: float,
         concurrency: int,
         notify: Callable[[Event], None] | None,
+        check: Callable[[], None],
     ) -> None:
+        self._check = check
         self._api = api
         self._send = send
         self._pace = pace
@@ -148,7 +150,10 @@ class Submitter:
         try:
             await asyncio.wait([purchase], timeout=timeout)
         except asyncio.CancelledError as error:
-            if self._abandon(purchase):
+            if purchase.done():  # in this very turn, too late for its caller
+                purchase.abandoned = True
+                self._tell(purchase)
+            elif self._abandon(purchase):
                 error.add_note(f"the remix of video {quoted(request.video_id)} {_GOES_ON}")
             raise
         if not purchase.done():
@@ -182,11 +187,16 @@ class Submitter:
 
     def _done(self, purchase: _Purchase) -> None:
         self._purchases.discard(purchase)
+        if purchase.abandoned:
+            self._tell(purchase)
+        elif not purchase.cancelled():
+            purchase.exception()  # its caller takes it
+
+    def _tell(self, purchase: _Purchase) -> None:
+        """Log how a purchase ended whose caller is no longer there."""
         if purchase.cancelled():
             return
         error = purchase.exception()
-        if not purchase.abandoned:
-            return
         if error is not None:
             log.error("a submit whose caller had left failed: %s", error)
         else:
@@ -200,7 +210,9 @@ class Submitter:
         return await attempts(self._attempt, request, accept)
 
     def _may_be_repeated(self, error: BaseException) -> bool:
-        if self._retry.submit == "never" or self._closed:
+        purchase = asyncio.current_task()
+        assert isinstance(purchase, _Purchase)
+        if self._retry.submit == "never" or self._closed or purchase.abandoned:
             return False
         if isinstance(error, SubmitOutcomeUnknownError):
             return self._retry.submit == "always"
@@ -212,6 +224,7 @@ class Submitter:
         assert isinstance(purchase, _Purchase)
         async with self._slots:
             await self._permit()
+            self._check()  # what nobody could follow must not be bought
             started = asyncio.get_running_loop().time()
             purchase.sent_at = None
             try:
@@ -229,6 +242,10 @@ class Submitter:
 
     async def _post(self, request: RemixRequest, purchase: _Purchase) -> Response:
         def on_sent() -> None:
+            # Before 3.12 aiohttp writes in a task of its own, a turn of the loop later: a purchase
+            # that was cancelled meanwhile must not leave any more.
+            if purchase.cancelling():
+                raise RuntimeError("cancelled before it was sent")
             purchase.sent_at = datetime.now(UTC)
             purchase.out = True
 
@@ -239,9 +256,12 @@ class Submitter:
         try:
             return await self._send(self._api.remix(request), timeout=None, on_sent=on_sent)
         except asyncio.CancelledError:
-            if purchase.aborted is None:
-                raise
-            failure = self._aborted(purchase, late)
+            if purchase.aborted is not None:
+                failure = self._aborted(purchase, late)
+            else:  # of no cancel() of this task, unless it is cancelling
+                failure = APIConnectionError("a CancelledError from inside broke the call off")
+            if purchase.cancelling():
+                raise  # its caller, who perhaps left in the same turn, was told that it is free
         except APIConnectionError as error:
             failure = error.with_traceback(None)
         finally:

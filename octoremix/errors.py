@@ -147,6 +147,7 @@ class APIError(OctoremixError):
         body: The beginning of the answer's body as text.
         safe_to_resubmit: Whether the same submit may be sent again without paying twice.
         retry_after: How many seconds the answer asks to wait, or ``None``.
+        from_gateway: Whether it was told in the gateway's own JSON, not by something in front.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class APIError(OctoremixError):
         body: str = "",
         safe_to_resubmit: bool = False,
         retry_after: float | None = None,
+        from_gateway: bool = False,
     ) -> None:
         super().__init__(summary, id=id)
         self.status = status
@@ -170,6 +172,7 @@ class APIError(OctoremixError):
         self.body = body
         self.safe_to_resubmit = safe_to_resubmit
         self.retry_after = retry_after
+        self.from_gateway = from_gateway
 
 
 class BadRequestError(APIError):

@@ -8,7 +8,7 @@ from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 from ._wire import Reading
-from .errors import OctoremixError, RemixError, WaitTimeoutError, quoted
+from .errors import OctoremixError, RemixError, SessionClosedError, WaitTimeoutError, quoted
 from .models import RemixRequest, TaskStatus, Video
 
 __all__ = ["RemixFuture"]
@@ -18,6 +18,9 @@ _Waiters = set["asyncio.Future[None]"]
 
 
 class _Follower(Protocol):
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None: ...
+
     def detach(self, task_id: str) -> None: ...
 
 
@@ -139,7 +142,7 @@ class RemixFuture:
         while not self._settled:
             if self._waiters is None:
                 self._waiters = set()
-            yield from _join(self._waiters).__await__()
+            yield from self._join(self._waiters).__await__()
         return self.result()
 
     async def wait(self, timeout: float | None = None) -> Video:
@@ -188,7 +191,7 @@ class RemixFuture:
             else:
                 if self._readers is None:
                     self._readers = set()
-                await _join(self._readers)
+                await self._join(self._readers)
         if self._error is not None and not isinstance(self._error, RemixError):
             raise self._error.with_traceback(None)
 
@@ -236,13 +239,18 @@ class RemixFuture:
     def _call(self, fn: _Callback, context: Context) -> None:
         asyncio.get_running_loop().call_soon(fn, self, context=context)
 
-
-def _join(waiters: _Waiters) -> asyncio.Future[None]:
-    """Add a waiter of the caller's own, so that its cancellation concerns nobody else."""
-    waiter = asyncio.get_running_loop().create_future()
-    waiters.add(waiter)
-    waiter.add_done_callback(waiters.discard)
-    return waiter
+    def _join(self, waiters: _Waiters) -> asyncio.Future[None]:
+        """Add a waiter of the caller's own, so that its cancellation concerns nobody else."""
+        loop = asyncio.get_running_loop()
+        if self._follower is not None and self._follower.loop not in {loop, None}:
+            raise SessionClosedError(
+                f"task {quoted(self._id)} is followed in another event loop: await it there",
+                id=self._id,
+            )
+        waiter = loop.create_future()
+        waiters.add(waiter)
+        waiter.add_done_callback(waiters.discard)
+        return waiter
 
 
 def _wake(waiters: _Waiters | None) -> None:

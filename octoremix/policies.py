@@ -176,7 +176,9 @@ def retrying(
     def pause(state: RetryCallState) -> float:
         error = state.outcome and state.outcome.exception()
         asked = error.retry_after if isinstance(error, APIError) else None
-        return max(policy.wait(state), min(asked or 0.0, LONGEST_RETRY_AFTER))
+        seconds = policy.wait(state)
+        check_seconds("what the wait strategy of RetryPolicy returned", seconds, zero=True)
+        return max(seconds, min(asked or 0.0, LONGEST_RETRY_AFTER))
 
     return AsyncRetrying(
         sleep=asyncio.sleep,

@@ -24,6 +24,7 @@ from ._transport import Transport
 from ._wire import Reading
 from .errors import (
     APIConnectionError,
+    APITimeoutError,
     ConfigurationError,
     IncompleteDownloadError,
     OctoremixError,
@@ -135,6 +136,14 @@ class Session:
         )
         pace = Pace()
         notify = None if on_event is None else self._notify
+        self._poller = Poller(
+            self._fetch,
+            poll,
+            pace,
+            request_timeout=request_timeout,
+            max_tasks=max_tasks,
+            notify=notify,
+        )
         self._submitter = Submitter(
             self._api,
             self._transport.send,
@@ -143,14 +152,7 @@ class Session:
             timeout=submit_timeout,
             concurrency=submit_concurrency,
             notify=notify,
-        )
-        self._poller = Poller(
-            self._fetch,
-            poll,
-            pace,
-            request_timeout=request_timeout,
-            max_tasks=max_tasks,
-            notify=notify,
+            check=self._poller.check_running,
         )
         self._downloader = Downloader(self._api, self._transport.stream)
         self._pace = pace
@@ -343,9 +345,12 @@ class Session:
         if self._closing is not None:
             await asyncio.wait([self._closing])
             return
-        self._closed = True
         if self._loop is None:  # never used
+            self._closed = True
             return
+        if self._loop is not asyncio.get_running_loop():
+            raise SessionClosedError("the session belongs to another event loop: close it there")
+        self._closed = True
         self._closing = closing = self._loop.create_future()
         try:
             await self._submitter.aclose(grace)
@@ -369,16 +374,20 @@ class Session:
             await video.wait(_left(loop, end))
             self._bind()
         self._poller.check(adding=self._submitter.pending)
+        left = _left(loop, end)
+        if left == 0:
+            raise APITimeoutError("the time was over before anything was sent or bought")
         accept = partial(self._accept, request, seconds)
-        return await self._submitter.submit(request, accept, timeout=_left(loop, end))
+        return await self._submitter.submit(request, accept, timeout=left)
 
     def _accept(
         self, request: RemixRequest, deadline: float | None, accepted: Reading
     ) -> RemixFuture:
         task_id = accepted.task_id
+        future = self._poller.follow(task_id, deadline=deadline, request=request, accepted=accepted)
         if self._on_event is not None:
             self._notify(Event(kind="accepted", id=task_id, video=accepted.video))
-        return self._poller.follow(task_id, deadline=deadline, request=request, accepted=accepted)
+        return future
 
     async def _fetch(
         self, task_id: str, last: Reading | None = None, timeout: float | None = None
@@ -400,7 +409,8 @@ class Session:
         assert self._on_event is not None
         try:
             self._on_event(event)
-        except Exception as error:  # noqa: BLE001  # the user's code may raise anything
+        # The user's code may raise anything; a cancelled future's result() is no Exception.
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
             asyncio.get_running_loop().call_exception_handler(
                 {"message": "octoremix's on_event callback failed", "exception": error}
             )

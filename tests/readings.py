@@ -24,7 +24,7 @@ def reading(status: object = "processing", task_id: str = "task_1", **fields: An
 
 def refused(kind: type[OctoremixError], task_id: str = "task_1", **fields: Any) -> OctoremixError:
     """Return a poll's failure."""
-    told = {"retry_after": None, **fields} if issubclass(kind, APIError) else fields
+    told = {"from_gateway": True, **fields} if issubclass(kind, APIError) else fields
     return kind("it went wrong", id=task_id, **told)
 
 

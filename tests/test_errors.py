@@ -114,6 +114,7 @@ VALUES: dict[str, Any] = {
     "body": "<html>",
     "safe_to_resubmit": True,
     "retry_after": 7.5,
+    "from_gateway": True,
     "request": REQUEST,
     "sent_at": datetime(2026, 1, 2, tzinfo=UTC),
     "video": VIDEO,
@@ -294,7 +295,11 @@ async def no_folder(session: Session) -> None:
             deadline_passed,
             errors.TaskNotFoundError,
         ),
-        ([reply({"detail": NASTY}, status=403)], deadline_passed, errors.PollingFailedError),
+        (
+            [reply({"error": {"message": NASTY}}, status=403)],
+            deadline_passed,
+            errors.PollingFailedError,
+        ),
         ([], no_folder, errors.ConfigurationError),
     ],
 )

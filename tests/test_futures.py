@@ -22,6 +22,7 @@ class Follower:
 
     def __init__(self) -> None:
         self.detached: list[str] = []
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     def detach(self, task_id: str) -> None:
         self.detached.append(task_id)

@@ -23,6 +23,7 @@ from octoremix import (
     UnexpectedRedirectError,
 )
 from octoremix._protocol import Request
+from octoremix._transport import _PaidBody
 
 from .raw_servers import KEY, RawCall, RawServer, answering, http, transport_to
 from .scripted import ScriptedGateway, reply
@@ -120,6 +121,22 @@ async def test_a_session_that_sends_again_by_itself_is_stopped_before_the_second
             with pytest.raises(SubmitOutcomeUnknownError):
                 await octo.submit("v", **JOB)
     assert len(server.calls) == 1
+
+
+@pytest.mark.parametrize("again", ["write", "write_with_length"])
+async def test_a_paid_body_is_written_once(again: str) -> None:
+    """Both ways in which aiohttp writes a body tell that it leaves, and neither does so twice."""
+    events: list[object] = []
+
+    class Writer:
+        async def write(self, chunk: bytes) -> None:
+            events.append(chunk)
+
+    body = _PaidBody(b"{}", lambda: events.append("sent"))
+    await body.write(Writer())
+    with pytest.raises(RuntimeError, match="not sent again"):
+        await getattr(body, again)(Writer(), *([None] if again == "write_with_length" else []))
+    assert events == ["sent", b"{}"]
 
 
 REDIRECTS = [301, 302, 303, 307, 308]

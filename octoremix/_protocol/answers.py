@@ -141,6 +141,7 @@ def _judge_object(
         code=code,
         message=reason.message if reason else "",
         safe=clear and status not in _UPSTREAM_TIMEOUTS,
+        from_gateway=_in_envelope(document, told),
     )
     return Refused(refusal) if clear else Unclear(refusal)
 
@@ -174,10 +175,16 @@ def _is_own(document: dict[str, Any], told: dict[str, Any]) -> bool:
     ``{"success": false, "message"}`` of its dashboard, all of them with any status. What proxies
     and load balancers write looks much alike, but for the types.
     """
+    typed = told is document or (isinstance(told.get("type"), str) and error_of(told) is not None)
+    return typed and _in_envelope(document, told)
+
+
+def _in_envelope(document: dict[str, Any], told: dict[str, Any]) -> bool:
+    """Whether an error has the shape of one of new-api's, perhaps without its type."""
     if not isinstance(told.get("message"), str):
         return False
     if told is not document:
-        return isinstance(told.get("type"), str) and error_of(told) is not None
+        return True
     code = document.get("code")
     named = isinstance(code, str) and code not in {"", "success"}
     return named or document.get("success") is False

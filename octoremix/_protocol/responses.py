@@ -86,6 +86,7 @@ def named(
     code: str | None = None,
     message: str = "",
     safe: bool = False,
+    from_gateway: bool = False,
 ) -> APIError:
     """Return the error that an answer tells, of the class that its code or status names."""
     status = response.status
@@ -95,7 +96,9 @@ def named(
         kind = ServerError if status >= 500 else BadRequestError if status >= 400 else APIError
     said = printable(message) if message else _phrase(status)
     word = f" [{printable(code, 60)}]" if code else ""
-    return _filled(kind, response, task_id, f"{status}{word}: {said}", code, message, safe)
+    error = _filled(kind, response, task_id, f"{status}{word}: {said}", code, message, safe)
+    error.from_gateway = from_gateway
+    return error
 
 
 def _phrase(status: int) -> str:
