@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from time import perf_counter
+from typing import Self
 
 
 class Pauses:
@@ -23,7 +24,7 @@ class Pauses:
         self._last = 0.0
         self._handle: asyncio.Handle | None = None
 
-    def __enter__(self) -> Pauses:
+    def __enter__(self) -> Self:
         gc.callbacks.append(self._collector)
         self._last = perf_counter()
         self._turn()

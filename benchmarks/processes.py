@@ -17,9 +17,7 @@ HERE = Path(__file__).parent
 Sample = dict[str, Any]
 
 
-def sample(
-    script: str, *arguments: object, environment: Mapping[str, str] | None = None
-) -> Sample:
+def sample(script: str, *arguments: object, environment: Mapping[str, str] | None = None) -> Sample:
     """Run a script of this folder in a fresh process and return the object that it prints."""
     command = [sys.executable, str(HERE / script), *map(str, arguments)]
     variables = {**os.environ, **(environment or {})}
@@ -41,7 +39,7 @@ def interleaved(
 
 def middle(samples: list[Sample], name: str) -> float:
     """Return the median of one value of the samples."""
-    return median(each[name] for each in samples)
+    return float(median(each[name] for each in samples))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The measurements that octoremix holds itself to, as one table: see the README beside this file.
 
-    python benchmarks/run.py [--only NAME]
+python benchmarks/run.py [--only NAME]
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ import json
 import sys
 
 import aiohttp
-
 from answers import task_ids
 from workload import IN_FLIGHT, cpu_per_poll, report
 

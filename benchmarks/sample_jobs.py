@@ -8,14 +8,16 @@ import itertools
 import json
 import sys
 from array import array
+from collections.abc import Coroutine
 from pathlib import Path
-
-import octoremix
-from octoremix._protocol import Request, Response
+from typing import Any
 
 from answers import answer
 from canned import canned
 from workload import saturated
+
+import octoremix
+from octoremix._protocol import Request, Response
 
 WAVE = 10_000
 
@@ -41,7 +43,7 @@ def gateway(request: Request, task_id: str) -> Response:
 
 async def wave(session: octoremix.Session) -> None:
     """Buy some jobs, track the others, and wait for all in one way or another."""
-    waits = []
+    waits: list[Coroutine[Any, Any, object]] = []
     for number in range(WAVE):
         if number % 20 == 0:
             future = await session.submit("video_123", prompt="make it snow")
@@ -54,7 +56,7 @@ async def wave(session: octoremix.Session) -> None:
         elif number % 4 == 1:
             waits.append(last_update(future))
     await asyncio.gather(*waits, return_exceptions=True)
-    while session.pending:
+    while session.pending:  # noqa: ASYNC110  # many of them are watched by nobody
         await asyncio.sleep(0.001)
 
 

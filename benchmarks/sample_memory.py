@@ -7,12 +7,12 @@ import gc
 import sys
 import tracemalloc
 
-import octoremix
-
 from answers import task_ids
 from canned import canned
 from sample_tasks import answer_all, processing
 from workload import report, saturated
+
+import octoremix
 
 
 async def _main(tasks: int) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 
-import octoremix
-
 from answers import task_ids
 from workload import cpu_per_poll, report, saturated
+
+import octoremix
 
 
 async def _main(base_url: str, tasks: int, polls: int) -> None:

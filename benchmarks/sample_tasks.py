@@ -6,13 +6,13 @@ import asyncio
 import sys
 import time
 
-import octoremix
-from octoremix._protocol import Request, Response
-
 from answers import answer, task_ids
 from canned import canned
 from pauses import Pauses
-from workload import cpu_per_poll, report, saturated
+from workload import cpu_per_poll, reach, report, saturated
+
+import octoremix
+from octoremix._protocol import Request, Response
 
 CHUNK = 100
 """How many tasks are followed before the loop gets a turn."""
@@ -32,9 +32,7 @@ async def follow(session: octoremix.Session, ids: list[str]) -> float:
 
 async def answer_all(session: octoremix.Session, tasks: int) -> None:
     """Wait until each task has been answered at least once: the steady state."""
-    polls = session.stats.polls_sent
-    while session.stats.polls_sent < polls + tasks:
-        await asyncio.sleep(0.005)
+    await reach(lambda: session.stats.polls_sent, session.stats.polls_sent + tasks)
 
 
 def processing(_: Request, task_id: str) -> Response:

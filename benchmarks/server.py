@@ -11,7 +11,6 @@ import sys
 from collections import Counter
 
 from aiohttp import web
-
 from answers import answer
 
 _polls: Counter[str] = Counter()

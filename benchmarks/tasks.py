@@ -20,7 +20,9 @@ def measure() -> Iterator[Figure]:
     with server() as url:
         address = f"{url}/changes"
         many, few = interleaved(
-            SAMPLES, ("sample_tasks.py", address, MANY, POLLS), ("sample_tasks.py", address, FEW, POLLS)
+            SAMPLES,
+            ("sample_tasks.py", address, MANY, POLLS),
+            ("sample_tasks.py", address, FEW, POLLS),
         )
     yield Figure(
         name="CPU of a poll, 100,000 tasks",

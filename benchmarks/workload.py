@@ -28,15 +28,16 @@ async def cpu_per_poll(polled: Callable[[], int], polls: int) -> float:
         polled: Tells how many polls there were so far.
         polls: How many to measure, after a warm-up.
     """
-    await _reach(polled, polled() + WARM_UP)
+    await reach(polled, polled() + WARM_UP)
     began, cpu = polled(), time.process_time()
-    await _reach(polled, began + polls)
+    await reach(polled, began + polls)
     cpu = time.process_time() - cpu
     return cpu / (polled() - began) * 1e6
 
 
-async def _reach(polled: Callable[[], int], count: int) -> None:
-    while polled() < count:
+async def reach(polled: Callable[[], int], count: int) -> None:
+    """Wait until there were so many polls."""
+    while polled() < count:  # noqa: ASYNC110  # an event at each poll would be measured too
         await asyncio.sleep(0.005)
 
 

@@ -922,3 +922,14 @@ def test_loading_the_emulator_leaves_pyav_alone() -> None:
     """PyAV is loaded when something is to be rendered, and not before."""
     code = "import sys, octoremix.testing; sys.exit('av' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.asyncio(loop_factories=["real"])
+async def test_a_source_is_ready_when_it_is_first_asked_for() -> None:
+    """On a real clock too, any source reads as finished at once, with its link."""
+    async with Emulator() as gateway, aiohttp.ClientSession() as http:
+        headers = {"Authorization": f"Bearer {gateway.api_key}"}
+        async with http.get(f"{gateway.url}/v1/videos/video_123", headers=headers) as response:
+            answer = await response.json()
+        assert answer["status"] == "completed"
+        assert answer["video_url"]

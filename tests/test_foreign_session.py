@@ -70,7 +70,6 @@ SETTINGS: dict[str, Callable[[], dict[str, Any]]] = {
     },
     "auth": lambda: {"auth": basic_auth("somebody", "else")},
     "cookies": lambda: {"cookies": {"session": "of somebody"}},
-    "tiny time-outs": lambda: {"timeout": aiohttp.ClientTimeout(total=1e-6, sock_read=1e-6)},
     "no decompression": lambda: {"auto_decompress": False},
     "a base URL": lambda: {"base_url": "http://elsewhere.example/api/"},
     "middlewares": lambda: {"middlewares": (retry_middleware,)},
@@ -121,6 +120,25 @@ async def test_its_settings_change_nothing_that_we_understand(name: str, tmp_pat
         assert call.headers["User-Agent"].startswith("octoremix/")
     assert {call.headers["Content-Type"] for call in gateway.posts} == {"application/json"}
     assert gateway.posts[0].json["prompt"] == "snow"
+
+
+async def test_its_time_outs_are_not_ours(tmp_path: Path) -> None:
+    """How long a call may take is for our settings to say, however short the session's are."""
+
+    async def late(request: Any) -> Any:
+        await asyncio.sleep(20)
+        if request.method == "POST" or not request.path.endswith("content"):
+            return task("completed")(request)
+        return reply(MP4, headers={"Content-Type": "video/mp4"})(request)
+
+    short = aiohttp.ClientTimeout(total=1, connect=1, sock_connect=1, sock_read=1)
+    async with (
+        ScriptedGateway(submits=[late], polls=[late], contents=[late]) as gateway,
+        own_session(timeout=short) as own,
+    ):
+        async with Session(KEY, base_url=gateway.url, http=own, retry=ONCE) as octo:
+            future = await octo.submit("video_1", prompt="snow")
+            await octo.download(await future, tmp_path / "video.mp4")
 
 
 async def test_netrc_and_auth_give_way_to_the_key(

@@ -131,9 +131,9 @@ class Gateway:
         return self._accept(source, prompt, model, body)
 
     def _query(self, call: Call) -> web.Response:
+        job = self._find(call.video_id)  # which may make a source that is ready from now on
         now = self._now()
         self.keeper.poll(call.video_id, now)
-        job = self._find(call.video_id)
         if job is None:
             raise task_error(400, "task_not_exist", "task_not_exist")
         origin = f"{call.request.scheme}://{call.request.host}"
