@@ -9,8 +9,11 @@ from figures import Figure
 from processes import sample
 
 WAVES = 100
+WARM_UP = 10
+"""Waves after which the allocator has its arenas and caches are full."""
+
 STEADY = 5
-"""Waves at either end whose median is taken."""
+"""Waves whose median is taken, then and at the end."""
 
 
 def measure() -> Iterator[Figure]:
@@ -21,6 +24,6 @@ def measure() -> Iterator[Figure]:
 
 
 def _grown(name: str, values: list[int], scale: int, unit: str, *, limit: float) -> Figure:
-    """Compare the last waves with the first; the very first, which warms up, is left out."""
-    first, last = median(values[1 : 1 + STEADY]), median(values[-STEADY:])
+    """Compare the last waves with those after the warm-up."""
+    first, last = median(values[WARM_UP : WARM_UP + STEADY]), median(values[-STEADY:])
     return Figure(name=name, value=last / scale, unit=unit, base=first / scale, limit=limit)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -215,7 +214,7 @@ def _shown(url: URL) -> str:
 
 async def _save(task_id: str, stream: Stream, target: Path) -> Path:
     """Write the body beside the target, verify it, and only then give it the target's name."""
-    part = _Part(target.with_name(f"{target.name[:50]}.{secrets.token_hex(4)}.part"))
+    part = _Part(target.with_name(f"{target.name[:50]}.{os.urandom(4).hex()}.part"))
     try:
         await _in_thread(part.create)
         await _write(task_id, stream, part)

@@ -77,14 +77,19 @@ def check_ssl(context: object) -> ssl.SSLContext | bool | None:
     )
 
 
-def environment_ssl() -> ssl.SSLContext | bool:
+def environment_ssl(*, needed: bool = True) -> ssl.SSLContext | bool:
     """Return how to verify TLS: with ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` as they are set now.
 
+    Args:
+        needed: Whether the gateway itself is reached by TLS.
+
     Raises:
-        ConfigurationError: The file named is not there.
+        ConfigurationError: The file named is not there, although it is needed.
     """
     path = os.environ.get("SSL_CERT_FILE")
     if path and not Path(path).is_file():
+        if not needed:
+            return True
         raise ConfigurationError(
             f"SSL_CERT_FILE names {quoted(path)}, which is no file: correct it or unset it"
         )

@@ -330,8 +330,7 @@ class Poller:
             task.handle._observe(task.reading)
         if isinstance(verdict, EndEveryWait):
             log.error("every wait ends: %s", verdict.cause)
-            self._refused = verdict.cause
-            self._wake()
+            self._refused = verdict.cause  # the runner is woken by the end of this failed poll
         elif verdict is not None:
             self._settle(task, verdict)
 
@@ -355,8 +354,8 @@ class Poller:
             log.critical("the poller has stopped", exc_info=cause)
             self._stopped = f"the poller has stopped: {printable(repr(cause))}"
         self._end_now(self._closed)
-        if self._runner is not None:
-            self._runner.cancel()
+        assert self._runner is not None
+        self._runner.cancel()
         if self._alarm is not None:
             self._alarm.cancel()
 

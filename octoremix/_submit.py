@@ -59,12 +59,14 @@ class _Purchase(asyncio.Task[RemixFuture]):
         sent_at: When the last request began to leave, or ``None``.
         aborted: Why it was aborted, or ``None``.
         abandoned: Whether its caller has gone.
+        doubt: What became of an attempt that may have bought the job, or ``None``.
     """
 
     out = False
     sent_at: datetime | None = None
     aborted: str | None = None
     abandoned = False
+    doubt: SubmitOutcomeUnknownError | None = None
 
     def cancel(self, msg: Any | None = None) -> bool:
         return False if self.out else super().cancel(msg)
@@ -150,8 +152,7 @@ class Submitter:
         try:
             await asyncio.wait([purchase], timeout=timeout)
         except asyncio.CancelledError as error:
-            if purchase.done():  # in this very turn, too late for its caller
-                purchase.abandoned = True
+            if purchase not in self._purchases:  # done in this very turn, too late for its caller
                 self._tell(purchase)
             elif self._abandon(purchase):
                 error.add_note(f"the remix of video {quoted(request.video_id)} {_GOES_ON}")
@@ -161,7 +162,9 @@ class Submitter:
                 raise _outcome_unknown(
                     request, purchase.sent_at, f"its caller left after {timeout:g} s; it {_GOES_ON}"
                 )
-            raise APITimeoutError(f"nothing was sent within {timeout:g} s, and nothing was bought")
+            raise purchase.doubt or APITimeoutError(
+                f"nothing was sent within {timeout:g} s, and nothing was bought"
+            )
         if purchase.cancelled():
             raise SessionClosedError("the session was closed before this job was sent; it is free")
         return purchase.result()
@@ -169,7 +172,7 @@ class Submitter:
     def _abandon(self, purchase: _Purchase) -> bool:
         """Give a purchase up for its caller; return whether it goes on because it is out."""
         purchase.abandoned = True
-        return not purchase.cancel()
+        return not purchase.cancel() and not purchase.done()
 
     async def aclose(self, grace: float) -> None:
         """Stop buying; requests that are out have so many seconds to be answered."""
@@ -200,18 +203,26 @@ class Submitter:
         if error is not None:
             log.error("a submit whose caller had left failed: %s", error)
         else:
+            future = purchase.result()
             log.warning(
-                "a submit whose caller had left was accepted: task %s is followed",
-                printable(purchase.result().id),
+                "a submit whose caller had left was accepted: task %s %s",
+                printable(future.id),
+                "is no longer followed" if future.done() else "is followed",
             )
 
     async def _buy(self, request: RemixRequest, accept: Accept) -> RemixFuture:
+        purchase = _current()
         attempts = retrying(self._retry, self._may_be_repeated)
-        return await attempts(self._attempt, request, accept)
+        try:
+            return await attempts(self._attempt, request, accept)
+        except (Exception, asyncio.CancelledError) as error:
+            if purchase.doubt is None or purchase.doubt is error:
+                raise
+            # Whatever ended it after an attempt in doubt: nobody may take it for free.
+            raise purchase.doubt from error
 
     def _may_be_repeated(self, error: BaseException) -> bool:
-        purchase = asyncio.current_task()
-        assert isinstance(purchase, _Purchase)
+        purchase = _current()
         if self._retry.submit == "never" or self._closed or purchase.abandoned:
             return False
         if isinstance(error, SubmitOutcomeUnknownError):
@@ -220,8 +231,7 @@ class Submitter:
 
     async def _attempt(self, request: RemixRequest, accept: Accept) -> RemixFuture:
         """Send the POST once, in its slot and with its permit, and keep what comes of it."""
-        purchase = asyncio.current_task()
-        assert isinstance(purchase, _Purchase)
+        purchase = _current()
         async with self._slots:
             await self._permit()
             self._check()  # what nobody could follow must not be bought
@@ -230,6 +240,9 @@ class Submitter:
             try:
                 response = await self._post(request, purchase)
                 return accept(self._answered(request, response, purchase.sent_at, started))
+            except SubmitOutcomeUnknownError as error:
+                purchase.doubt = error
+                raise
             finally:
                 purchase.out = False
 
@@ -308,6 +321,12 @@ class Submitter:
             log.info("submits pause for %.1f s after a 429", pause)
             if self._notify is not None:
                 self._notify(Event(kind="cool_down", delay=pause))
+
+
+def _current() -> _Purchase:
+    purchase = asyncio.current_task()
+    assert isinstance(purchase, _Purchase)
+    return purchase
 
 
 def _outcome_unknown(

@@ -264,7 +264,8 @@ class Transport:
             raise SessionClosedError("the session is closed: make a new one")
         client = self._theirs or self._ours
         if client is None:
-            verify = environment_ssl() if self._ssl is None else True
+            needed = self._api.base_url.scheme == "https"
+            verify = environment_ssl(needed=needed) if self._ssl is None else True
             client = self._ours = aiohttp.ClientSession(
                 # Requests are bounded before they come here; a full pool would be a false timeout.
                 connector=aiohttp.TCPConnector(limit=0, ssl=verify),

@@ -8,6 +8,7 @@ shapes are those of OctopusX's documentation and of new-api, the gateway that it
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -203,12 +204,14 @@ def configure_converter(converter: cattrs.Converter) -> cattrs.Converter:
     return converter
 
 
+@functools.cache
+def _converter() -> cattrs.Converter:
+    return make_converter()  # when the first is needed: making one takes as long as many imports
+
+
 def make_converter() -> cattrs.Converter:
     """Return a converter of our own; the global one of cattrs is never touched."""
     return configure_converter(cattrs.Converter())
-
-
-_converter = make_converter()
 
 
 def load_json(body: bytes) -> Any:
@@ -359,4 +362,4 @@ def _structure(document: dict[str, Any], task_id: str) -> Video:
     if isinstance(upstream, dict):
         for name in _FROM_UPSTREAM:
             fields[name] = fields[name] or upstream.get(name)
-    return _converter.structure(fields, Video)
+    return _converter().structure(fields, Video)

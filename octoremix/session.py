@@ -342,14 +342,16 @@ class Session:
             grace: Seconds.
         """
         check_seconds("grace", grace, zero=True)
-        if self._closing is not None:
-            await asyncio.wait([self._closing])
-            return
         if self._loop is None:  # never used
             self._closed = True
             return
+        if self._closing is not None and self._closing.done():
+            return
         if self._loop is not asyncio.get_running_loop():
             raise SessionClosedError("the session belongs to another event loop: close it there")
+        if self._closing is not None:
+            await asyncio.wait([self._closing])
+            return
         self._closed = True
         self._closing = closing = self._loop.create_future()
         try:

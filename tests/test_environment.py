@@ -209,13 +209,14 @@ async def test_a_certificate_file_that_is_not_there_is_named(
 ) -> None:
     """OpenSSL would silently trust nobody; we say which variable is wrong."""
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
-    async with ScriptedGateway() as gateway:
+    async with RawServer([answering(http())], tls=True) as gateway:
         text = await refusal(gateway.url)
         assert "SSL_CERT_FILE names" in text
         assert "missing.pem" in text
-        assert gateway.calls == []
         # With ssl= the variable is not consulted.
-        await retrieve(gateway.url, ssl=ssl.create_default_context())
+        await retrieve(gateway.url, ssl=False)
+    async with ScriptedGateway() as plain:
+        await retrieve(plain.url)  # which needs no certificates
 
 
 async def test_a_context_of_the_users_decides() -> None:

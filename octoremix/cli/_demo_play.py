@@ -83,10 +83,9 @@ class Demo:
         output = self.run.output
         output.note(f"a local gateway at {self.gateway.url} makes {self.jobs} remixes")
         output.note("it is asked about every second here; the default is every 10 to 30 s", "dim")
-        # Nothing of the environment: neither its key and address nor its proxies and
-        # certificates, of which plain HTTP has none to verify.
+        # Nothing of the environment: neither its key and address nor its proxies.
         async with Session(
-            self.gateway.api_key, base_url=self.gateway.url, poll=POLLS, proxy=False, ssl=False
+            self.gateway.api_key, base_url=self.gateway.url, poll=POLLS, proxy=False
         ) as session:
             with displayed(output) as display:
                 for index in range(self.jobs):
