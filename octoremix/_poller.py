@@ -36,8 +36,9 @@ __all__ = ["Poller"]
 
 log = logging.getLogger("octoremix")
 
-Fetch = Callable[[str, Reading | None], Coroutine[Any, Any, Reading]]
-"""Asks for the task of an id, and is told the last answer about it; it is timed from outside."""
+Fetch = Callable[[str, Reading | None, bool, float], Coroutine[Any, Any, Reading]]
+"""Asks for the task of an id. It is told the last answer about it, whether that has been the same
+for too long, and after how many seconds it will be broken off: it is timed from outside."""
 
 LONGEST_GRACE = 10.0
 """Seconds after a task's deadline that its poll may take at most."""
@@ -277,7 +278,9 @@ class Poller:
         assert poll is not None
         following: FollowedTask | None = task
         while following is not None:
-            answer = await self._ask(following, poll)
+            stalled = self._schedule.stalled(following, now)
+            patience = self._polls[poll] - now
+            answer = await self._ask(following, poll, stalled, patience)
             sent_at, now = now, loop.time()
             self._take_in(following, answer, sent_at, now)
             # A failure need not have waited for anything: many in a row must not stop the loop. And
@@ -294,9 +297,11 @@ class Poller:
         """Return when a poll of the task that is sent now has taken too long."""
         return now + min(self._request_timeout, self._schedule.patience(task, now))
 
-    async def _ask(self, task: FollowedTask, poll: asyncio.Task[None]) -> Reading | OctoremixError:
+    async def _ask(
+        self, task: FollowedTask, poll: asyncio.Task[None], stalled: bool, patience: float
+    ) -> Reading | OctoremixError:
         try:
-            return await self._fetch(task.id, task.reading)
+            return await self._fetch(task.id, task.reading, stalled, patience)
         except OctoremixError as error:
             return error.with_traceback(None)  # its frames would live as long as the error
         except asyncio.CancelledError:
