@@ -14,7 +14,15 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from ._pace import Pace
-from ._protocol import API, Refused, Request, Response, Unclear, read_accepted
+from ._protocol import (
+    API,
+    Refused,
+    Request,
+    Response,
+    Unclear,
+    doubts_about,
+    read_accepted,
+)
 from ._wire import Reading
 from .errors import (
     APIConnectionError,
@@ -211,6 +219,8 @@ class Submitter:
             )
 
     async def _buy(self, request: RemixRequest, accept: Accept) -> RemixFuture:
+        for doubt in doubts_about(request):
+            log.warning("%s; the gateway decides", doubt)
         purchase = _current()
         attempts = retrying(self._retry, self._may_be_repeated)
         try:

@@ -1,7 +1,14 @@
 """The HTTP API without I/O: requests built, answers read, errors named."""
 
 from .answers import Refused, Unclear, read_accepted, read_error, read_task
-from .requests import API, DEFAULT_BASE_URL, Request, is_loopback, parse_base_url
+from .requests import (
+    API,
+    DEFAULT_BASE_URL,
+    Request,
+    doubts_about,
+    is_loopback,
+    parse_base_url,
+)
 from .responses import Response
 
 __all__ = [
@@ -11,6 +18,7 @@ __all__ = [
     "Request",
     "Response",
     "Unclear",
+    "doubts_about",
     "is_loopback",
     "parse_base_url",
     "read_accepted",

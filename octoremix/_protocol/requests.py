@@ -10,12 +10,35 @@ from urllib.parse import quote
 from attrs import frozen
 from yarl import URL
 
-from ..errors import ConfigurationError, quoted
+from ..errors import ConfigurationError, printable, quoted
 from ..models import RemixRequest, without_query
 
-__all__ = ["API", "DEFAULT_BASE_URL", "Request", "is_loopback", "parse_base_url"]
+__all__ = [
+    "API",
+    "DEFAULT_BASE_URL",
+    "Request",
+    "doubts_about",
+    "is_loopback",
+    "parse_base_url",
+]
 
 DEFAULT_BASE_URL = "https://octopusx.ai"
+
+
+# What OctopusX's page of grok's remix lists. Channels differ, so that the gateway decides.
+_GROK_FIELDS = {"size": ("720P", "1080P"), "aspect_ratio": ("2:3", "3:2", "1:1")}
+
+
+def doubts_about(request: RemixRequest) -> list[str]:
+    """Return what a channel will probably not like about a request, for a warning."""
+    if not request.model.lower().startswith("grok"):
+        return []
+    return [
+        f"{printable(request.model, 60)} takes {name} of {', '.join(known)}, "
+        f"not {quoted(request.extra.get(name), 60)}"
+        for name, known in _GROK_FIELDS.items()
+        if request.extra.get(name) not in known
+    ]
 
 
 @frozen(kw_only=True)
