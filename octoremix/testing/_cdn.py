@@ -11,6 +11,7 @@ from attrs import define
 
 from ._answers import RefusedError
 from ._content import send
+from ._faults import Fault
 from ._gateway import Gateway, expire_link
 from ._jobs import Job, Phase, read
 from ._strikes import STRIKES, page, strike
@@ -33,17 +34,19 @@ class Cdn:
         if job is None or read(job, now).phase is not Phase.COMPLETED:
             return page(404)
         faults = desk.faults.choose("cdn", job)
-        answer = partial(self._rightly, request, job)
+        answer = partial(self._rightly, request, job, faults)
         for fault in reversed(faults):
             if fault.name in STRIKES:
                 answer = partial(strike, request, fault, answer)
         try:
             return await answer()
-        except RefusedError as refused:
-            return refused.answer("")
+        except RefusedError:  # a file of the user's that is gone
+            return page(404)
 
-    async def _rightly(self, request: web.Request, job: Job) -> web.StreamResponse:
+    async def _rightly(
+        self, request: web.Request, job: Job, faults: list[Fault]
+    ) -> web.StreamResponse:
         version = request.query.get("version", "")
         if job.fault is not None and expire_link(job, int(version) if version.isdecimal() else 0):
             return page(job.fault.status)
-        return await send(request, await self.gateway.content_of(job), {}, ())
+        return await send(request, await self.gateway.content_of(job), {}, faults)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import cast
 
 from aiohttp import web
 
 from ._answers import (
+    RefusedError,
     content_error,
     json_answer,
     middleware_error,
     panic_error,
     task_error,
 )
+from ._calls import read_body
 from ._faults import Fault
 
 Answer = Callable[[], Awaitable[web.StreamResponse]]
@@ -184,7 +188,9 @@ async def _slow(_: web.Request, fault: Fault, answer: Answer) -> web.StreamRespo
 
 
 async def _hung_submit(request: web.Request, fault: Fault, answer: Answer) -> web.StreamResponse:
-    # The gateway goes on whether its client waits or not.
+    # The gateway goes on whether its client waits or not, for it has the body already.
+    with contextlib.suppress(RefusedError):
+        await read_body(request, partial(middleware_error, 400))
     await asyncio.sleep(fault.seconds)
     if fault.accepted:
         await answer()
