@@ -201,7 +201,9 @@ async def test_a_job_that_is_swept_is_told_by_the_older_route(profile: str, refr
     """The sweep ends and refunds a job, but an upstream's stored answer stays as it was."""
     raw = profile in {"octopus-doc", "newapi-sora", "grok", "unified"}
     async with (
-        Emulator(profile=profile, refresh=refresh, duration=1000, queued_share=0.01, sweep_after=100) as gateway,
+        Emulator(
+            profile=profile, refresh=refresh, duration=1000, queued_share=0.01, sweep_after=100
+        ) as gateway,
         Client(gateway) as client,
     ):
         video_id = (await client.remix())["id"]
@@ -294,11 +296,13 @@ async def test_the_unified_routes_are_octopusx_own(profile: str) -> None:
         path = "/v1/video/remix"
         remixed = await client.json("POST", path, json=BODY | {"task_id": source})
         found = await client.json("GET", f"/v1/video/query?id={remixed[1]['id']}")
+        for path in (f"/v1/videos/{source}/extend", "/v1/video/extend"):
+            await client.json("POST", path, json=BODY | {"task_id": source})
         nameless = await client.json("POST", path, json=BODY)
         broken, _ = await client.json("POST", path, data=b"{", headers=client.headers)
     assert found[1]["id"] == remixed[1]["id"]
     assert found[1]["status"] == "completed"
-    assert gateway.books.jobs[1].request.source_id == source
+    assert [job.request.source_id for job in gateway.books.jobs] == [None] + [source] * 3
     assert (nameless[0], nameless[1]["message"]) == (400, "task_id is required")
     assert broken == 400
     assert gateway.books.polls == {remixed[1]["id"]: 1}
