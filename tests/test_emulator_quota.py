@@ -262,6 +262,8 @@ async def test_these_routes_may_be_asked_twenty_times_in_twenty_minutes() -> Non
         ({"refresh": float("inf")}, ValueError, "refresh"),
         ({"sweep_after": 0}, ValueError, "sweep_after"),
         ({"keys": {"a b": Key()}}, ValueError, "api_key"),
+        ({"faults": "cut"}, TypeError, "faults"),
+        ({"faults": ["fire"]}, ValueError, "fire"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(

@@ -195,6 +195,16 @@ class Faults:
     _plan: list[_Entry] = Factory(list)
     _calls: Counter[str] = Factory(Counter)
 
+    @classmethod
+    def of(cls, faults: Iterable[str | Fault]) -> Faults:
+        """A plan of these faults."""
+        if isinstance(faults, str):
+            raise TypeError("faults must hold faults, not be one: write [fault]")
+        plan = cls()
+        for fault in faults:
+            plan.add(fault)
+        return plan
+
     def add(self, name: str | Fault, **settings: Any) -> Fault:
         """Let a fault happen.
 
@@ -208,12 +218,12 @@ class Faults:
         Raises:
             ValueError, TypeError: if there is no such fault or setting.
         """
-        if isinstance(name, Fault) or ":" in name:
-            if settings:
-                raise TypeError("settings belong into the fault itself, or beside its bare name")
-            fault = name if isinstance(name, Fault) else Fault.parse(name)
+        if settings and (isinstance(name, Fault) or ":" in name):
+            raise TypeError("settings belong into the fault itself, or beside its bare name")
+        if isinstance(name, Fault):
+            fault = name
         else:
-            fault = Fault(name, **settings)
+            fault = Fault(name, **settings) if settings else Fault.parse(name)
         self._plan.append(_Entry((fault,), fault.next))
         return fault
 
