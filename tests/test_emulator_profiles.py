@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tenacity import wait_fixed
 
 from octoremix import PollPolicy, RemixError, Session
-from octoremix.testing import PROFILES, Emulator, Route
+from octoremix.testing import PROFILES, Emulator, Fault, Outcome, Route
+from octoremix.testing._jobs import Job, Phase
+from octoremix.testing._views import Rhythm, failed_at, look
 
 from .emulator_client import BODY, Client
 
@@ -334,6 +339,37 @@ async def test_the_built_objects_completed_at_means_nothing() -> None:
     async with Emulator(profile="newapi-built") as gateway, Client(gateway) as client:
         answer = await client.query((await client.remix())["id"])
     assert (answer["status"], answer["completed_at"]) == ("queued", answer["created_at"])
+
+
+@given(
+    accepted_at=st.integers(0, 60),
+    duration=st.integers(0, 200),
+    refresh=st.sampled_from([0, 1, 15]),
+    sweep_after=st.one_of(st.just(math.inf), st.integers(1, 200)),
+    outcome=st.sampled_from(["completed", "failed", "cancelled"]),
+    fault=st.sampled_from([None, "odd_end", "stuck"]),
+)
+def test_a_failure_is_given_back_in_the_moment_in_which_it_is_seen(
+    accepted_at: int,
+    duration: int,
+    refresh: int,
+    sweep_after: float,
+    outcome: Outcome,
+    fault: str | None,
+) -> None:
+    """What the ledger knows beforehand is what a query would have told from then on."""
+    rhythm = Rhythm(refresh, sweep_after)
+    job = Job(
+        "v", "", "m", "8", "", accepted_at, 0.0, duration, outcome=outcome, index=0,
+        fault=None if fault is None else Fault(fault),
+    )  # fmt: skip
+    failures = [
+        now
+        for now in range(accepted_at, accepted_at + 420)
+        if look(job, now, rhythm).state.phase in {Phase.FAILED, Phase.CANCELLED}
+    ]
+    assert failed_at(job, rhythm) == next(iter(failures), None)
+    assert failures == list(range(failures[0], accepted_at + 420)) if failures else True
 
 
 def test_an_unknown_dialect_is_refused() -> None:
