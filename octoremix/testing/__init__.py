@@ -3,12 +3,29 @@
 async with octoremix.testing.Emulator(duration=30.0) as gateway:
     async with octoremix.Session(gateway.api_key, base_url=gateway.url) as session:
         video = await session.remix("video_123", prompt="make it snow")
-    assert gateway.books.charged == 1
+    gateway.books.assert_charged_once()
 """
 
 from ._books import BookedJob, Books, JobRequest
 from ._calls import Route
 from ._emulator import Emulator
+from ._fault_kinds import FAULTS, POLL_FAULTS
+from ._faults import Fault, Faults
 from ._jobs import Outcome
+from ._money import Key
+from ._profiles import PROFILES
 
-__all__ = ["BookedJob", "Books", "Emulator", "JobRequest", "Outcome", "Route"]
+__all__ = [
+    "FAULTS",
+    "POLL_FAULTS",
+    "PROFILES",
+    "BookedJob",
+    "Books",
+    "Emulator",
+    "Fault",
+    "Faults",
+    "JobRequest",
+    "Key",
+    "Outcome",
+    "Route",
+]

@@ -16,6 +16,7 @@ from aiohttp import web
 from attrs import frozen
 
 from ._answers import RefusedError, task_error
+from ._faults import Fault
 
 
 class Route(enum.StrEnum):
@@ -25,24 +26,76 @@ class Route(enum.StrEnum):
     REMIX = "POST /v1/videos/{id}/remix"
     QUERY = "GET /v1/videos/{id}"
     CONTENT = "GET /v1/videos/{id}/content"
+    EXTEND = "POST /v1/videos/{id}/extend"
+    LEGACY_CREATE = "POST /v1/video/generations"
+    LEGACY_QUERY = "GET /v1/video/generations/{id}"
+    UNIFIED_CREATE = "POST /v1/video/create"
+    UNIFIED_REMIX = "POST /v1/video/remix"
+    UNIFIED_EXTEND = "POST /v1/video/extend"
+    UNIFIED_QUERY = "GET /v1/video/query"
+    MODELS = "GET /v1/models"
+    USAGE = "GET /api/usage/token/"
+    LOG = "GET /api/log/token"
     OTHER = "other"
+
+
+UNIFIED = frozenset(
+    {
+        Route.EXTEND,
+        Route.UNIFIED_CREATE,
+        Route.UNIFIED_REMIX,
+        Route.UNIFIED_EXTEND,
+        Route.UNIFIED_QUERY,
+    }
+)
+"""The routes that OctopusX has beside those of new-api."""
+
+ACCOUNT = frozenset({Route.USAGE, Route.LOG})
+"""The routes about the key itself."""
+
+PLACES: dict[Route, str] = {
+    Route.CREATE: "create",
+    Route.LEGACY_CREATE: "create",
+    Route.UNIFIED_CREATE: "create",
+    Route.REMIX: "remix",
+    Route.EXTEND: "remix",
+    Route.UNIFIED_REMIX: "remix",
+    Route.UNIFIED_EXTEND: "remix",
+    Route.QUERY: "query",
+    Route.UNIFIED_QUERY: "query",
+    Route.LEGACY_QUERY: "legacy",
+    Route.CONTENT: "content",
+}
+"""What a fault calls each route."""
 
 
 @frozen
 class Call:
-    """One request, its route and the id in its path (``""`` where the route has none)."""
+    """One request.
+
+    Attributes:
+        request: The request.
+        route: Its route.
+        video_id: The id in its path, ``""`` where the route has none.
+        request_id: The id that it was given.
+        key: The key that it came with.
+        faults: What goes wrong with it.
+    """
 
     request: web.Request
     route: Route
     video_id: str
     request_id: str
+    key: str = ""
+    faults: tuple[Fault, ...] = ()
 
 
+# Routes with an id in them, by method, folder and action.
 _ROUTES = {
-    ("POST", 0, ""): Route.CREATE,
-    ("POST", 1, "remix"): Route.REMIX,
-    ("GET", 1, ""): Route.QUERY,
-    ("GET", 1, "content"): Route.CONTENT,
+    ("POST", "videos", "remix"): Route.REMIX,
+    ("POST", "videos", "extend"): Route.EXTEND,
+    ("GET", "videos", ""): Route.QUERY,
+    ("GET", "videos", "content"): Route.CONTENT,
 }
 
 
@@ -57,15 +110,23 @@ def identify(method: str, raw_path: str) -> tuple[Route, str]:
     Returns:
         `Route.OTHER` and ``""`` for a path that the gateway doesn't know.
     """
+    if fixed := _FIXED.get(f"{method} {raw_path}"):
+        return fixed, ""
     head, *rest = raw_path.removeprefix("/").split("/")
-    if head != "v1" or not rest or rest[0] != "videos" or len(rest) > 3 or "" in rest:
+    name = ""
+    route: Route = Route.OTHER
+    if rest[:2] == ["video", "generations"] and method == "GET" and len(rest) == 3:
+        route, name = Route.LEGACY_QUERY, rest[2]
+    elif len(rest) in {2, 3}:
+        action = "" if len(rest) == 2 else rest[2] or "/"
+        route, name = _ROUTES.get((method, rest[0], action), Route.OTHER), rest[1]
+    if head != "v1" or not name or route is Route.OTHER:
         return Route.OTHER, ""
-    action = rest[2] if len(rest) == 3 else ""
-    route = _ROUTES.get((method, min(len(rest) - 1, 1), action), Route.OTHER)
-    if route is Route.OTHER or len(rest) == 1:
-        return route, ""
     # Bytes that are no UTF-8 survive too: two ids never become one.
-    return route, unquote_to_bytes(rest[1]).decode("utf-8", "surrogateescape")
+    return route, unquote_to_bytes(name).decode("utf-8", "surrogateescape")
+
+
+_FIXED = {route.value: route for route in Route if " " in route and "{" not in route}
 
 
 async def read_body(

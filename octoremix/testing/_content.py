@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import mimetypes
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 from aiohttp import web
 from attrs import frozen
 
-from ._answers import content_error
+from ._answers import content_error, hang_up
 from ._canned import canned_chunks
+from ._faults import Fault
 
 _CHUNK = 256 * 1024
 
@@ -63,17 +64,28 @@ async def open_file(path: Path) -> FileContent:
 
 
 async def send(
-    request: web.Request, content: Content, headers: dict[str, str]
+    request: web.Request,
+    content: Content,
+    headers: dict[str, str],
+    faults: Sequence[Fault] = (),
 ) -> web.StreamResponse:
     """Stream ``content``; always whole: new-api forwards ``Range`` in some builds only."""
+    names = {fault.name for fault in faults}
+    truncated = "content_truncated" in names
     response = web.StreamResponse(headers=headers)
     response.content_type = content.content_type
-    response.content_length = content.size
+    if "content_no_length" not in names:
+        response.content_length = content.size
     response.headers["Cache-Control"] = "public, max-age=86400"
+    left = content.size // 2 if truncated else content.size
     # A client that has left is no error of ours.
     with contextlib.suppress(ConnectionError):
         await response.prepare(request)
         async with contextlib.aclosing(content.chunks()) as chunks:
             async for chunk in chunks:
-                await response.write(chunk)
+                await response.write(chunk[:left])
+                left -= len(chunk)
+                if truncated and left <= 0:
+                    hang_up(request)
+                    break
     return response

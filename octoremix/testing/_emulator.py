@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +16,14 @@ from aiohttp.typedefs import Handler, Middleware
 from . import _renderer
 from ._books import Bookkeeper, Books, JobRequest
 from ._canned import BASE_SIZE, check_size
-from ._gateway import Gateway, Rules
+from ._cdn import Cdn
+from ._desk import Desk, Rules
+from ._faults import Fault, Faults
+from ._gateway import Gateway
 from ._jobs import OUTCOMES, Outcome
+from ._money import Key, Ledger
+from ._profiles import profile_named
+from ._views import Rhythm
 
 MAX_REQUEST_BYTES = 128 * 1024 * 1024
 """The largest body that is read; new-api's default ``MAX_REQUEST_BODY_MB``."""
@@ -67,6 +73,16 @@ class Emulator:
             ready when its duration has passed and its video is made.
         record: Keep each accepted job and the time of each poll in the books. Without it
             they hold counts only.
+        profile: The dialect, one of `PROFILES`.
+        refresh: Seconds between two looks of the gateway at its upstream, 15 on the real one;
+            0 if each query looks. The profile ``"newapi-gemini"`` is always live.
+        sweep_after: Seconds after which the gateway gives an unfinished job up, a day on the
+            real one; infinity for never.
+        quota: What ``api_key`` has to spend, in the gateway's units; None for no limit.
+        price: What a job costs, in these units.
+        keys: Further keys that are accepted.
+        faults: What goes wrong, as `Faults.add` takes it.
+        cdn: Serve results from a second origin, on the same host and a port of its own.
 
     Raises:
         ValueError, TypeError: if an argument makes no sense.
@@ -86,23 +102,36 @@ class Emulator:
         sources: Mapping[str, str | PathLike[str]] | Iterable[str] | None = None,
         render: bool = False,
         record: bool = True,
+        profile: str = "octopus-doc",
+        refresh: float = 0.0,
+        sweep_after: float = 86_400.0,
+        quota: int | None = None,
+        price: int = 500_000,
+        keys: Mapping[str, Key] | None = None,
+        faults: Iterable[str | Fault] = (),
+        cdn: bool = False,
     ) -> None:
-        _check(api_key=api_key, duration=duration, queued_share=queued_share, outcome=outcome)
-        size = BASE_SIZE if content_size is None else content_size
-        check_size(size)
+        rhythm = _rhythm(profile, refresh, sweep_after)
+        _check(duration=duration, queued_share=queued_share, outcome=outcome, price=price)
+        files, size = _sources(sources), _size(content_size)
         if render:
             _renderer.load()
-        self._host = host
-        self._port = port
-        self._render = render
-        self._books = Books()
-        rules = Rules(api_key, duration, queued_share, outcome, size, _sources(sources))
-        self._gateway = Gateway(rules, Bookkeeper(self._books, record))
-        self._runner: web.AppRunner | None = None
+        self._host, self._port, self._cdn_port = host, port, 0
+        self._api_key, self._render = api_key, render
+        ledger = Ledger(_keys(api_key, quota, keys), price, rhythm)
+        self._books = Books(count_refunds=lambda: ledger.refunded(self._now()), record=record)
+        self._faults = Faults.of(faults)
+        dialect = profile_named(profile)
+        rules = Rules(duration, queued_share, outcome, size, files, dialect, rhythm)
+        desk = Desk(rules, Bookkeeper(self._books, record), ledger, self._faults)
+        self._gateway = Gateway(desk)
+        self._cdn = Cdn(self._gateway) if cdn else None
+        self._runners: list[web.AppRunner] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = asyncio.Lock()
 
     def __repr__(self) -> str:
-        where = self.url if self._runner else "closed"
+        where = self.url if self._runners else "closed"
         return f"<Emulator {where} {self._books!r}>"
 
     @property
@@ -114,18 +143,37 @@ class Emulator:
         """
         if not self._port:
             raise RuntimeError("the emulator has no port yet: use `async with`, or start() it")
-        host = _REACHABLE.get(self._host, self._host)
-        return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
+        return self._address(self._port)
+
+    @property
+    def cdn_url(self) -> str:
+        """Where results are served from.
+
+        Raises:
+            RuntimeError: if it has not been started, or has no second origin.
+        """
+        if not self._cdn_port:
+            raise RuntimeError("there is no second origin: use Emulator(cdn=True), started")
+        return self._address(self._cdn_port)
 
     @property
     def api_key(self) -> str:
         """The key it accepts."""
-        return self._gateway.rules.api_key
+        return self._api_key
 
     @property
     def books(self) -> Books:
         """What it saw."""
         return self._books
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong; it may be changed at any time."""
+        return self._faults
+
+    def forget_unfinished(self) -> None:
+        """Lose every job that has not ended, as a restart of the real gateway may."""
+        self._gateway.desk.forget_unfinished(self._now())
 
     async def start(self) -> Self:
         """Begin to listen.
@@ -134,37 +182,52 @@ class Emulator:
             RuntimeError: if it already does.
             OSError: if the address can't be had.
         """
-        if self._runner is not None:
+        if self._runners:
             raise RuntimeError("the emulator is already started")
-        app = web.Application(
-            middlewares=[_answering(self._gateway)], client_max_size=MAX_REQUEST_BYTES
-        )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
-        self._runner = runner
+        self._loop = asyncio.get_running_loop()
         try:
-            await runner.setup()
-            await web.TCPSite(runner, self._host, self._port, backlog=_BACKLOG).start()
+            self._port = await self._listen(self._gateway.handle, self._port)
+            if self._cdn is not None:
+                self._cdn_port = await self._listen(self._cdn.handle, self._cdn_port)
+                self._gateway.cdn_url = self.cdn_url
         except BaseException:
             await self.aclose()
             raise
-        self._port = runner.addresses[0][1]
         if self._render:
-            self._gateway.renderer = _renderer.Renderer.open()
+            self._gateway.desk.renderer = _renderer.Renderer.open()
         return self
+
+    async def _listen(self, answer: Answer, port: int) -> int:
+        """Serve with ``answer``; return the port."""
+        app = web.Application(middlewares=[_answering(answer)], client_max_size=MAX_REQUEST_BYTES)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
+        self._runners.append(runner)
+        await runner.setup()
+        await web.TCPSite(runner, self._host, port, backlog=_BACKLOG).start()
+        listening: int = runner.addresses[0][1]
+        return listening
 
     async def aclose(self) -> None:
         """Stop listening, end what is being rendered and remove it; safe to call twice."""
         async with self._closing:
-            runner, self._runner = self._runner, None
-            renderer, self._gateway.renderer = self._gateway.renderer, None
+            runners, self._runners = self._runners, []
+            desk = self._gateway.desk
+            renderer, desk.renderer = desk.renderer, None
             if renderer is not None:
                 renderer.stop()
             try:
-                if runner is not None:
+                for runner in runners:
                     await runner.cleanup()
             finally:
                 if renderer is not None:
                     await renderer.aclose()
+
+    def _address(self, port: int) -> str:
+        host = _REACHABLE.get(self._host, self._host)
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def _now(self) -> float:
+        return 0.0 if self._loop is None else self._loop.time()
 
     async def __aenter__(self) -> Self:
         return await self.start()
@@ -178,27 +241,55 @@ class Emulator:
         await self.aclose()
 
 
-def _answering(gateway: Gateway) -> Middleware:
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def _answering(answer: Answer) -> Middleware:
     """A middleware that leaves nothing to the router, which would decode the paths."""
 
     @web.middleware
-    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         del handler
-        return await gateway.handle(request)
+        return await answer(request)
 
-    return answer
+    return middleware
 
 
-def _check(*, api_key: str, duration: object, queued_share: float, outcome: object) -> None:
+def _keys(api_key: str, quota: int | None, others: Mapping[str, Key] | None) -> dict[str, Key]:
+    """All the keys, which can be sent in a header."""
+    keys = {api_key: Key(quota=quota), **(others or {})}
+    for key in keys:
+        if not key.isascii() or not key.isprintable() or not key or " " in key:
+            raise ValueError("api_key must be printable ASCII without spaces")
+    return keys
+
+
+def _size(content_size: int | None) -> int:
+    """The size of a canned video, which can be made."""
+    size = BASE_SIZE if content_size is None else content_size
+    check_size(size)
+    return size
+
+
+def _check(*, duration: object, queued_share: float, outcome: object, price: int) -> None:
     """Raise ``ValueError`` for a setting that could only fail later."""
-    if not api_key.isascii() or not api_key.isprintable() or not api_key or " " in api_key:
-        raise ValueError("api_key must be printable ASCII without spaces")
     if isinstance(duration, int | float) and not (duration >= 0 and math.isfinite(duration)):
         raise ValueError(f"duration must be seconds from 0 up, not {duration!r}")
     if not 0 <= queued_share <= 1:
         raise ValueError(f"queued_share must be from 0 to 1, not {queued_share!r}")
     if not callable(outcome) and outcome not in OUTCOMES:
         raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}, not {outcome!r}")
+    if price < 0:
+        raise ValueError(f"price must be 0 or more, not {price!r}")
+
+
+def _rhythm(profile: str, refresh: float, sweep_after: float) -> Rhythm:
+    """When the gateway looks at its upstream."""
+    if not (refresh >= 0 and math.isfinite(refresh)):
+        raise ValueError(f"refresh must be seconds from 0 up, not {refresh!r}")
+    if not sweep_after > 0:
+        raise ValueError(f"sweep_after must be seconds above 0, not {sweep_after!r}")
+    return Rhythm(0.0 if profile_named(profile).live else refresh, sweep_after)
 
 
 def _sources(

@@ -6,19 +6,16 @@ import asyncio
 import itertools
 import json
 import logging
-import math
 import time
-import uuid
-from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from aiohttp import web
-from attrs import Factory, define, frozen
+from attrs import Factory, define, evolve, field, frozen
 
 from . import _calls
+from ._account import Account
 from ._answers import (
     RefusedError,
     content_error,
@@ -28,16 +25,18 @@ from ._answers import (
     panic_error,
     task_error,
 )
-from ._books import Bookkeeper, JobRequest
-from ._calls import Call, Route
+from ._books import JobRequest
+from ._calls import ACCOUNT, PLACES, UNIFIED, Call, Route
 from ._content import CannedContent, Content, open_file, send
-from ._jobs import OUTCOMES, Job, Outcome, Phase, Rendering, read
-from ._profiles import OCTOPUS_DOC, Profile
-from ._renderer import Renderer
+from ._desk import Desk
+from ._dialects import Links
+from ._edits import EDITS, edit, end_oddly
+from ._fault_kinds import JOB_FAULTS
+from ._jobs import Job, Phase, read
+from ._legacy import legacy
+from ._strikes import STRIKES, is_of_edge, strike
 
 logger = logging.getLogger(__name__)
-
-_OLD_VIDEO_AGE = 3600.0  # seconds since the making of a video that was not made here
 
 _UNFINISHED = json.dumps(
     {"error": {"message": "The source video is not completed", "type": "invalid_request_error"}}
@@ -45,34 +44,38 @@ _UNFINISHED = json.dumps(
 
 
 @frozen
-class Rules:
-    """How the gateway behaves; see `Emulator` for the meaning of each."""
+class _About:
+    """What a call is about, for the plan of faults."""
 
-    api_key: str
-    duration: float | Callable[[JobRequest], float]
-    queued_share: float
-    outcome: Outcome | Callable[[JobRequest], Outcome]
-    content_size: int
-    sources: Mapping[str, Path | None] | None
-    profile: Profile = OCTOPUS_DOC
+    id: str
+    index: int
 
 
 @define(eq=False)
 class Gateway:
-    """The jobs, and the answers to requests about them."""
+    """The answers to requests about jobs.
 
-    rules: Rules
-    keeper: Bookkeeper
-    renderer: Renderer | None = None
-    _jobs: dict[str, Job] = Factory(dict)
+    Attributes:
+        desk: The jobs.
+        cdn_url: The second origin, ``""`` if there is none.
+    """
+
+    desk: Desk
+    cdn_url: str = ""
+    _account: Account = field(
+        default=Factory(
+            lambda self: Account(self.desk.ledger, self.desk.keeper.books), takes_self=True
+        )
+    )
     _request_numbers: itertools.count[int] = Factory(itertools.count)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer any request."""
-        raw_path = request.rel_url.raw_path
-        route, video_id = _calls.identify(request.method, raw_path)
+        route, video_id = _calls.identify(request.method, request.rel_url.raw_path)
+        if route is Route.UNIFIED_QUERY:
+            video_id = request.query.get("id", "")
         call = Call(request, route, video_id, self._new_request_id())
-        with self.keeper.request(route, request.headers.get("Authorization", "")):
+        with self.desk.keeper.request(route, request.headers.get("Authorization", "")):
             try:
                 response = await self._answer(call)
             except RefusedError as refused:
@@ -80,30 +83,78 @@ class Gateway:
             except Exception as error:
                 logger.exception("the emulator could not answer %s", route)
                 response = panic_error(error).answer(call.request_id)
-            if not response.prepared:
+            if not response.prepared and not is_of_edge(response):
                 response.headers.update(_headers(call))
             return response
 
     async def _answer(self, call: Call) -> web.StreamResponse:
-        if call.route is Route.OTHER:
+        route = call.route
+        if route is Route.OTHER or (route in UNIFIED and not self.desk.rules.profile.unified):
             return no_route(call.request.method, call.request.rel_url.raw_path)
-        self._check_key(call)
-        match call.route:
-            case Route.CREATE:
+        if route in ACCOUNT:
+            header = call.request.headers.get("Authorization", "")
+            return self._account.answer(route, self._key_of(call), header, _now())
+        call = evolve(call, key=self._check_key(call))
+        if route is Route.MODELS:
+            models = self.desk.ledger.keys[call.key].models or ["veo_3_1", "veo_3_1-extend"]
+            data = [{"id": model, "object": "model", "owned_by": "emulator"} for model in models]
+            return json_answer({"success": True, "data": data, "object": "list"})
+        if route in {Route.UNIFIED_REMIX, Route.UNIFIED_EXTEND}:
+            call = evolve(call, video_id=await self._source_in_body(call))
+        call = self._with_faults(call)
+        answer = partial(self._rightly, call)
+        for fault in reversed(call.faults):
+            if fault.name in STRIKES:
+                answer = partial(strike, call.request, fault, answer)
+        return await answer()
+
+    def _key_of(self, call: Call) -> str | None:
+        """The key that a request comes with; the prefix ``sk-`` is optional (new-api auth.go)."""
+        scheme, _, given = call.request.headers.get("Authorization", "").partition(" ")
+        given = given.strip()
+        if scheme.lower() != "bearer":
+            return None
+        wanted = (key for key in self.desk.ledger.keys if given in (key, key.removeprefix("sk-")))
+        return next(wanted, None)
+
+    def _check_key(self, call: Call) -> str:
+        """Refuse a missing or unknown key, and one with nothing left: not even polls."""
+        key = self._key_of(call)
+        left = None if key is None else self.desk.ledger.left(key, _now())
+        if key is None or (left is not None and left <= 0):
+            raise middleware_error(401, "Invalid token")
+        if PLACES.get(call.route) == "remix" and self.desk.ledger.keys[key].models:
+            # The model is looked for where a remix has none (new-api middleware/distributor.go).
+            raise middleware_error(403, "This token has no access to model ")
+        return key
+
+    def _with_faults(self, call: Call) -> Call:
+        """The call with what goes wrong with it, which counts as a call for the plan."""
+        place = PLACES[call.route]
+        submit = place in {"remix", "create"}
+        job = None if submit else self.desk.find_made(call.video_id)
+        index = self.desk.next_index if submit else -1 if job is None else job.index
+        chosen = self.desk.faults.choose(place, _About(call.video_id, index), submit=submit)
+        if any(fault.name == "restart" for fault in chosen):
+            self.desk.forget_unfinished(_now())
+        if place == "query":
+            self.desk.keeper.poll(call.video_id, _now())
+        return evolve(call, faults=tuple(chosen))
+
+    async def _rightly(self, call: Call) -> web.StreamResponse:
+        match PLACES[call.route]:
+            case "create":
                 return await self._create(call)
-            case Route.REMIX:
+            case "remix":
                 return await self._remix(call)
-            case Route.QUERY:
+            case "query":
                 return self._query(call)
+            case "legacy":
+                job, links = self._wanted(call)
+                view = self.desk.look(job, _now())
+                return json_answer(legacy(job, view, links, self.desk.rules.profile))
             case _:
                 return await self._content(call)
-
-    def _check_key(self, call: Call) -> None:
-        """Refuse a missing or unknown key; the prefix ``sk-`` is optional (new-api auth.go)."""
-        scheme, _, key = call.request.headers.get("Authorization", "").partition(" ")
-        wanted = self.rules.api_key
-        if scheme.lower() != "bearer" or key.strip() not in (wanted, wanted.removeprefix("sk-")):
-            raise middleware_error(401, "Invalid token")
 
     async def _create(self, call: Call) -> web.Response:
         # On this route a channel is chosen first, which wants a body and its model
@@ -112,12 +163,17 @@ class Gateway:
         model = body.get("model")
         if not isinstance(model, str) or not model:
             raise middleware_error(400, "Model name not specified")
+        models = self.desk.ledger.keys[call.key].models
+        if models and model not in models:
+            raise middleware_error(403, f"This token has no access to model {model}")
         _calls.check_types(body, "invalid_json")
-        return self._accept(None, _calls.require_prompt(body), model, body)
+        prompt = _calls.require_prompt(body)
+        self._check_quota(call)
+        return self._accept(call, None, prompt, model, body)
 
     async def _remix(self, call: Call) -> web.Response:
         # The order of these checks is the gateway's (new-api relay/relay_task.go).
-        source = self._find(call.video_id)
+        source = self._find(call)
         if source is None:
             raise task_error(400, "task_not_exist", "task_origin_not_exist")
         unreadable = partial(task_error, 400, "invalid_request")
@@ -125,111 +181,115 @@ class Gateway:
         _calls.check_types(body, "invalid_request")
         prompt = _calls.require_prompt(body)
         model = _calls.require_model(body)
-        if read(source, self._now()).phase is not Phase.COMPLETED:
+        self._check_quota(call)
+        if read(source, _now()).phase is not Phase.COMPLETED:
             # The gateway doesn't look; the upstream does, and its answer is passed on.
             raise task_error(400, "fail_to_fetch_task", _UNFINISHED)
-        return self._accept(source, prompt, model, body)
+        return self._accept(call, source, prompt, model, body)
+
+    async def _source_in_body(self, call: Call) -> str:
+        unreadable = partial(task_error, 400, "invalid_request")
+        source = (await _calls.read_body(call.request, unreadable)).get("task_id")
+        if not isinstance(source, str) or not source:
+            raise task_error(400, "invalid_request", "task_id is required")
+        return source
+
+    def _check_quota(self, call: Call) -> None:
+        """Refuse a job that the key can't pay for."""
+        price, left = self.desk.ledger.price, self.desk.ledger.left(call.key, _now())
+        if left is not None and left < price:
+            message = f"token quota is not enough, remaining: {left}, need: {price}"
+            raise task_error(403, "pre_consume_token_quota_failed", message)
+
+    def _accept(
+        self, call: Call, source: Job | None, prompt: str, model: str, body: dict[str, Any]
+    ) -> web.Response:
+        """Take a job on, book its charge, and only then answer."""
+        source_id = None if source is None else source.id
+        request = JobRequest(self.desk.next_index, source_id, prompt, model, body)
+        fault = next((fault for fault in call.faults if fault.name in JOB_FAULTS), None)
+        job = self.desk.accept(request, source, call.key, fault, _now())
+        answer = self.desk.rules.profile.submitted(job)
+        if job.has("id_echo"):
+            answer |= {name: job.source_id for name in ("id", "task_id") if name in answer}
+        response = json_answer(answer)
+        response.headers["X-New-Api-Other-Ratios"] = '{"seconds":8,"size":1}'
+        return response
 
     def _query(self, call: Call) -> web.Response:
-        job = self._find(call.video_id)  # which may make a source that is ready from now on
-        now = self._now()
-        self.keeper.poll(call.video_id, now)
-        if job is None:
+        job, links = self._wanted(call)
+        if job.fault is not None and job.has("late_visible") and job.hidden < job.fault.times:
+            job.hidden += 1
             raise task_error(400, "task_not_exist", "task_not_exist")
-        origin = f"{call.request.scheme}://{call.request.host}"
-        path = quote(job.id.encode("utf-8", "surrogateescape"), safe="")
-        url = f"{origin}/v1/videos/{path}/content"
-        return json_answer(self.rules.profile.queried(job, read(job, now), url))
+        profile, view = self.desk.rules.profile, self.desk.look(job, _now())
+        answer = profile.queried(job, view, links)
+        told = view.raw if profile.raw else view.state
+        ended = told is not None and told.phase.ended
+        status = 200
+        if told is not None and ended:
+            answer = end_oddly(answer, job, told, profile.place)
+            if job.fault is not None and job.has("failure_as_error"):
+                status = job.fault.status
+        for fault in call.faults:
+            if fault.name in EDITS:
+                answer = edit(answer, fault, ended=ended)
+        return json_answer(answer, status)
 
     async def _content(self, call: Call) -> web.StreamResponse:
-        job = self._find(call.video_id)
+        job = self._find(call)
         if job is None:
             raise content_error(404, "Task not found")
-        phase = read(job, self._now()).phase
+        phase = self.desk.look(job, _now()).state.phase
         if phase is not Phase.COMPLETED:
-            state = phase.value.partition(" ")[0]
-            message = f"Task is not completed yet, current status: {state}"
+            message = f"Task is not completed yet, current status: {phase.state}"
             raise content_error(400, message)
-        return await send(call.request, await self._content_of(job), _headers(call))
+        if not self.cdn_url and expire_link(job, job.link_version):
+            raise content_error(502, "Upstream service returned status 403", "server_error")
+        content = await self.content_of(job)
+        return await send(call.request, content, _headers(call), call.faults)
 
-    async def _content_of(self, job: Job) -> Content:
+    async def content_of(self, job: Job) -> Content:
+        """The bytes of a finished video."""
+        renderer = self.desk.renderer
         if job.file is not None:
             return await open_file(job.file)
         if job.rendering is not None:
             return await open_file(job.rendering.path)
-        if self.renderer is not None:
-            return await open_file(await self.renderer.scene())
-        return CannedContent(self.rules.content_size)
+        if renderer is not None:
+            return await open_file(await renderer.scene())
+        return CannedContent(self.desk.rules.content_size)
 
-    def _find(self, video_id: str) -> Job | None:
-        """A job made here, or a video that the account had before."""
-        if job := self._jobs.get(video_id):
-            return job
-        sources = self.rules.sources
-        if sources is not None and video_id not in sources:
-            return None
-        file = None if sources is None else sources[video_id]
-        created_at = time.time() - _OLD_VIDEO_AGE
-        return Job(
-            video_id, "", "veo_3_1", "8", "720x1280", self._now(), created_at, 0.0, file=file
-        )
+    def _find(self, call: Call) -> Job | None:
+        user = self.desk.ledger.keys[call.key].user
+        return self.desk.find(call.video_id, user, _now())
 
-    def _accept(
-        self, source: Job | None, prompt: str, model: str, body: dict[str, Any]
-    ) -> web.Response:
-        """Take a job on, book its charge, and only then answer."""
-        index = self.keeper.books.accepted
-        source_id = None if source is None else source.id
-        request = JobRequest(index, source_id, prompt, model, body)
-        duration = self._duration_of(request)
-        job = Job(
-            id=f"video_{uuid.uuid4()}",
-            source_id=source_id or "",
-            model=model,
-            seconds=str(body.get("seconds") or "8"),
-            size=str(body.get("size") or "720x1280"),
-            accepted_at=self._now(),
-            created_at=time.time(),
-            duration=duration,
-            queued=duration * self.rules.queued_share,
-            outcome=self._outcome_of(request),
-        )
-        if self.renderer is not None and job.outcome == "completed":
-            job.rendering = self._start_rendering(self.renderer, source, prompt)
-        self._jobs[job.id] = job
-        self.keeper.accept(job.id, request, job.accepted_at)
-        response = json_answer(self.rules.profile.submitted(job))
-        response.headers["X-New-Api-Other-Ratios"] = '{"seconds":8,"size":1}'
-        return response
-
-    def _start_rendering(self, renderer: Renderer, source: Job | None, prompt: str) -> Rendering:
-        if source is None:
-            return renderer.start(prompt)
-        made = None if source.rendering is None else source.rendering.path
-        return renderer.start(prompt, made=made, file=source.file)
-
-    def _duration_of(self, request: JobRequest) -> float:
-        duration = self.rules.duration
-        seconds = duration(request) if callable(duration) else duration
-        if not (seconds >= 0 and math.isfinite(seconds)):
-            raise ValueError(f"duration must give seconds from 0 up, not {seconds!r}")
-        return seconds
-
-    def _outcome_of(self, request: JobRequest) -> Outcome:
-        outcome = self.rules.outcome
-        word = outcome(request) if callable(outcome) else outcome
-        if word not in OUTCOMES:
-            raise ValueError(f"outcome must give one of {', '.join(OUTCOMES)}, not {word!r}")
-        return word
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+    def _wanted(self, call: Call) -> tuple[Job, Links]:
+        """The job that is asked for, and where its video will be."""
+        job = self._find(call)
+        if job is None:
+            raise task_error(400, "task_not_exist", "task_not_exist")
+        path = quote(job.id.encode("utf-8", "surrogateescape"), safe="")
+        content = f"{call.request.scheme}://{call.request.host}/v1/videos/{path}/content"
+        on_cdn = f"{self.cdn_url}/{path}.mp4?version={job.link_version}"
+        return job, Links(content, on_cdn if self.cdn_url else content)
 
     def _new_request_id(self) -> str:
         # The gateway's form: the time to the nanosecond, then eight characters.
         now = time.time_ns()
         stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime(now // 10**9))
         return f"{stamp}{now % 10**9:09d}{next(self._request_numbers):08d}"
+
+
+def expire_link(job: Job, version: int) -> bool:
+    """Whether a link of that version has expired, so that a query gives a newer one."""
+    if job.fault is None or not job.has("url_expired") or version >= job.fault.times:
+        return False
+    job.link_version = max(job.link_version, version + 1)
+    return True
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _headers(call: Call) -> dict[str, str]:

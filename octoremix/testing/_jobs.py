@@ -7,10 +7,13 @@ so that a hundred thousand of them cost no more than their memory.
 from __future__ import annotations
 
 import enum
+import math
 from pathlib import Path
 from typing import Literal
 
 from attrs import define, frozen
+
+from ._faults import Fault
 
 Outcome = Literal["completed", "failed", "cancelled"]
 """How a job ends."""
@@ -19,12 +22,23 @@ Outcome = Literal["completed", "failed", "cancelled"]
 class Phase(enum.Enum):
     """How far a job is; the value is the gateway's internal name (new-api ``model/task.go``)."""
 
+    NOT_START = "NOT_START"
     QUEUED = "QUEUED"
     PROCESSING = "IN_PROGRESS"
     COMPLETED = "SUCCESS"
     FAILED = "FAILURE"
     # The gateway knows no such state of its own; only the upstream's word differs.
     CANCELLED = "FAILURE (cancelled)"
+
+    @property
+    def state(self) -> str:
+        """The gateway's internal name."""
+        return self.value.partition(" ")[0]
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing comes after it."""
+        return self in {Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED}
 
 
 OUTCOMES: dict[Outcome, Phase] = {
@@ -74,6 +88,12 @@ class Job:
         outcome: How it ends.
         rendering: The making of its real video, if there is any.
         file: Its video, if it is a file of the user's.
+        index: Its number from 0; -1 for a video from before.
+        user: The account that it belongs to.
+        fault: What goes wrong with it, if anything does.
+        lost: Whether the gateway has no row of it.
+        hidden: How often it was asked for before it could be seen.
+        link_version: How many of its links have expired.
     """
 
     id: str
@@ -88,6 +108,16 @@ class Job:
     outcome: Outcome = "completed"
     rendering: Rendering | None = None
     file: Path | None = None
+    index: int = -1
+    user: str = ""
+    fault: Fault | None = None
+    lost: bool = False
+    hidden: int = 0
+    link_version: int = 0
+
+    def has(self, name: str) -> bool:
+        """Whether the fault of that name is with it."""
+        return self.fault is not None and self.fault.name == name
 
 
 @frozen
@@ -100,6 +130,7 @@ class Reading:
         ended_at: When it ended, as a Unix time; None before.
         code: The error's code, ``""`` for none.
         message: The error's text, ``""`` for none.
+        word: The upstream's own word for the status, where it is an odd one.
     """
 
     phase: Phase
@@ -107,17 +138,21 @@ class Reading:
     ended_at: float | None = None
     code: str = ""
     message: str = ""
+    word: str = ""
 
 
 def read(job: Job, now: float) -> Reading:
-    """What is to be seen of ``job`` at ``now``, in seconds of the loop's clock."""
-    end = _end_of(job)
-    if end is not None and now >= end:
+    """What the upstream has of ``job`` at ``now``, in seconds of the loop's clock."""
+    stopped_at = _stopped_at(job)
+    now = min(now, stopped_at)
+    end = end_of(job)
+    if end is not None and end <= now and end < stopped_at:
         ended_at = job.created_at + (end - job.accepted_at)
         if job.rendering and job.rendering.error:
             return Reading(Phase.FAILED, 100, ended_at, "render_failed", job.rendering.error)
         phase = OUTCOMES[job.outcome]
-        return Reading(phase, 100, ended_at, *_REASONS.get(phase, ()))
+        word = job.fault.word if job.fault is not None and job.has("odd_end") else ""
+        return Reading(phase, 100, ended_at, *_REASONS.get(phase, ("", "")), word)
     elapsed = now - job.accepted_at
     if elapsed < job.queued:
         return Reading(Phase.QUEUED)
@@ -127,9 +162,16 @@ def read(job: Job, now: float) -> Reading:
     return Reading(Phase.PROCESSING, min(99, int(100 * share)))
 
 
-def _end_of(job: Job) -> float | None:
+def end_of(job: Job) -> float | None:
     """When the job ends on the loop's clock; None while its rendering still runs."""
     end = job.accepted_at + job.duration
     if job.rendering is None:
         return end
     return None if job.rendering.ended_at is None else max(end, job.rendering.ended_at)
+
+
+def _stopped_at(job: Job) -> float:
+    """From when on the job does not go on any more; infinity for one in order."""
+    if job.fault is None or not job.has("stuck"):
+        return math.inf
+    return job.accepted_at + job.fault.seconds

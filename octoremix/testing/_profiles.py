@@ -1,20 +1,23 @@
-"""How a job is put into JSON: the dialects of the deployments.
+"""The dialects of the deployments.
 
-The one here is that of the OctopusX documentation. A dialect is two functions of what is
-known of a job; another one has its own two and shares everything else.
+A dialect is two functions of what is known of a job, and a few words on the gateway around
+them; everything else is shared.
 """
 
 from __future__ import annotations
 
+import secrets
+import string
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
 
-from ._jobs import Job, Phase, Reading
-
-LINK_LIFETIME = 86_400.0
-"""Seconds a finished video can be fetched; the documented examples expire after a day."""
+from . import _dialects
+from ._dialects import Links
+from ._jobs import Job
+from ._views import View
 
 
 @frozen
@@ -23,57 +26,85 @@ class Profile:
 
     Attributes:
         submitted: The answer to a submit that was accepted.
-        queried: The answer to a query, from the job, its reading and the address of its
-            content.
+        queried: The answer to a query.
+        new_id: Makes the id of a job.
+        live: Whether each query looks at the upstream itself.
+        raw: Whether a query passes on what the upstream said, whatever the gateway makes of it.
+        unified: Whether the routes below ``/v1/video/`` are there.
+        place: Where a query's answer has the link; ``()`` if it has none.
     """
 
     submitted: Callable[[Job], dict[str, Any]]
-    queried: Callable[[Job, Reading, str], dict[str, Any]]
+    queried: Callable[[Job, View, Links], dict[str, Any]]
+    new_id: Callable[[], str]
+    live: bool = False
+    raw: bool = False
+    unified: bool = False
+    place: tuple[str, ...] = ()
 
 
-_WORDS = {
-    Phase.QUEUED: "queued",
-    Phase.PROCESSING: "processing",
-    Phase.COMPLETED: "completed",
-    Phase.FAILED: "failed",
-    Phase.CANCELLED: "cancelled",
+def _video_id() -> str:
+    return f"video_{uuid.uuid4()}"
+
+
+def _grok_id() -> str:
+    return f"grok:{uuid.uuid4()}"
+
+
+def _task_id() -> str:
+    letters = string.ascii_letters + string.digits
+    return "task_" + "".join(secrets.choice(letters) for _ in range(32))
+
+
+OCTOPUS_DOC = Profile(
+    _dialects.doc_submitted,
+    _dialects.doc_queried,
+    _video_id,
+    raw=True,
+    unified=True,
+    place=("video_url",),
+)
+
+_BY_NAME: dict[str, Profile] = {
+    "octopus-doc": OCTOPUS_DOC,
+    "newapi-sora": Profile(
+        _dialects.sora_submitted, _dialects.sora_queried, _task_id, raw=True, place=("video_url",)
+    ),
+    "newapi-built": Profile(
+        _dialects.sora_submitted, _dialects.built_queried, _task_id, place=("metadata", "url")
+    ),
+    "newapi-gemini": Profile(
+        _dialects.sora_submitted, _dialects.gemini_queried, _task_id, live=True
+    ),
+    "grok": Profile(
+        _dialects.grok_submitted,
+        _dialects.grok_queried,
+        _grok_id,
+        raw=True,
+        unified=True,
+        place=("output", "url"),
+    ),
+    "rc30": Profile(_dialects.sora_submitted, _dialects.lifecycle_queried, _task_id),
+    "unified": Profile(
+        _dialects.unified_submitted,
+        _dialects.unified_queried,
+        _task_id,
+        raw=True,
+        unified=True,
+        place=("video_url",),
+    ),
 }
 
-
-def _submitted(job: Job) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "object": "video",
-        "model": job.model,
-        "status": "queued",
-        "progress": 0,
-        "created_at": int(job.created_at),
-        "size": job.size,
-        "seconds": job.seconds,
-        "remixed_from_video_id": job.source_id,
-        "quality": "",
-    }
+PROFILES: tuple[str, ...] = tuple(_BY_NAME)
+"""The names of the dialects."""
 
 
-def _queried(job: Job, reading: Reading, content_url: str) -> dict[str, Any]:
-    # What is not known yet is 0 or "", and the error object is there also when all is well.
-    expires_from = job.created_at if reading.ended_at is None else reading.ended_at
-    return {
-        "id": job.id,
-        "object": "video",
-        "model": job.model,
-        "status": _WORDS[reading.phase],
-        "progress": reading.progress,
-        "created_at": int(job.created_at),
-        "completed_at": int(reading.ended_at or 0),
-        "expires_at": int(expires_from + LINK_LIFETIME),
-        "seconds": job.seconds,
-        "size": job.size,
-        "remixed_from_video_id": job.source_id,
-        "error": {"message": reading.message, "code": reading.code},
-        "video_url": content_url if reading.phase is Phase.COMPLETED else "",
-    }
+def profile_named(name: str) -> Profile:
+    """The dialect of that name.
 
-
-OCTOPUS_DOC = Profile(_submitted, _queried)
-"""The objects of the OctopusX documentation, "Video Remix" and "Veo Task Query"."""
+    Raises:
+        ValueError: if there is none.
+    """
+    if name not in _BY_NAME:
+        raise ValueError(f"profile must be one of {', '.join(PROFILES)}, not {name!r}")
+    return _BY_NAME[name]
