@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from multidict import CIMultiDict
+
 from .errors import APIConnectionError, ConfigurationError, printable
 
 __all__ = ["APIKey", "APIKeySource"]
@@ -35,10 +37,13 @@ class APIKey:
         ConfigurationError: There is no key, or it is malformed.
     """
 
-    __slots__ = ("_get", "_last", "_recent", "_spellings")
+    __slots__ = ("_get", "_last", "_others", "_ready", "_ready_for", "_recent", "_spellings")
 
     def __init__(self, source: APIKeySource | None) -> None:
         self._last = ""
+        self._others: Mapping[str, str] | None = None
+        self._ready: CIMultiDict[str] = CIMultiDict()
+        self._ready_for: object = None
         self._recent: deque[str] = deque(maxlen=_KEYS_KEPT)
         self._spellings: tuple[tuple[str, bytes], ...] = ()
         if callable(source):
@@ -57,8 +62,10 @@ class APIKey:
     def __reduce__(self) -> Any:
         raise TypeError("an API key can't be pickled; make the session where it is used")
 
-    async def headers(self) -> dict[str, str]:
-        """Return the header that authorises one call.
+    async def headers(self, others: Mapping[str, str]) -> CIMultiDict[str]:
+        """Return a call's headers with the one that authorises it.
+
+        They are the same object for the same ``others`` until the key changes: aiohttp copies it.
 
         Raises:
             ConfigurationError: The callable returned no usable key.
@@ -66,14 +73,18 @@ class APIKey:
         """
         try:
             key = self._get()
-            if inspect.isawaitable(key):
+            if not isinstance(key, str) and inspect.isawaitable(key):
                 key = await key
         except Exception as error:  # noqa: BLE001  # the user's code may raise anything
             failure = f"{type(error).__name__}: {printable(self.redact_text(str(error)))}"
         else:
             problem = self._take(key) if key != self._last or not key else None
             if problem is None:
-                return {"Authorization": f"Bearer {self._last}"}
+                if others is not self._others or self._last is not self._ready_for:
+                    self._others, self._ready_for = others, self._last
+                    self._ready = CIMultiDict(others)
+                    self._ready["Authorization"] = f"Bearer {self._last}"
+                return self._ready
             del key  # a traceback shows the locals of its frames
             raise ConfigurationError(problem)
         raise APIConnectionError(
@@ -96,10 +107,12 @@ class APIKey:
     def redact_headers(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Return headers without the key in their values."""
         for spelling, _ in self._spellings:
-            if any(spelling in value for value in headers.values()):
-                break
-        else:
-            return headers
+            for value in headers.values():
+                if spelling in value:
+                    return self._redacted(headers)
+        return headers
+
+    def _redacted(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         redacted = headers.copy()  # type: ignore[attr-defined]  # a multidict, which is a Mapping
         for name in headers:
             redacted[name] = self.redact_text(headers[name])

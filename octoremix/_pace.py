@@ -105,7 +105,8 @@ class Pace:
 
     def poll_answered(self, sent_at: float) -> None:
         """Note a good answer to a poll sent at that time."""
-        self._polls.answered(sent_at)
+        if self._polls.pause:
+            self._polls.answered(sent_at)
 
     def submit_answered(self, sent_at: float) -> None:
         """Note a good answer to a submit sent at that time."""

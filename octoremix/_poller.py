@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Coroutine, KeysView
 from functools import partial
 from typing import Any
@@ -39,7 +40,7 @@ log = logging.getLogger("octoremix")
 
 Fetch = Callable[[str, Reading | None, bool, float], Coroutine[Any, Any, Reading]]
 """Asks for the task of an id. It is told the last answer about it, whether that has been the same
-for too long, and after how many seconds it will be broken off: it is timed from outside."""
+for too long, and at which time of the loop it will be broken off: it is timed from outside."""
 
 LONGEST_GRACE = 10.0
 """Seconds after a task's deadline that its poll may take at most."""
@@ -249,8 +250,7 @@ class Poller:
         following: FollowedTask | None = task
         while following is not None:
             stalled = self._schedule.stalled(following, now)
-            patience = self._polls[poll] - now
-            answer = await self._ask(following, poll, stalled, patience)
+            answer = await self._ask(following, poll, stalled)
             sent_at, now = now, loop.time()
             self._take_in(following, answer, sent_at, now)
             # A failure need not have waited for anything: many in a row must not stop the loop. And
@@ -265,13 +265,16 @@ class Poller:
 
     def _expiry(self, task: FollowedTask, now: float) -> float:
         """Return when a poll of the task that is sent now has taken too long."""
+        expiry = now + self._request_timeout
+        if expiry < task.deadline:
+            return expiry
         return now + min(self._request_timeout, self._schedule.patience(task, now))
 
     async def _ask(
-        self, task: FollowedTask, poll: asyncio.Task[None], stalled: bool, patience: float
+        self, task: FollowedTask, poll: asyncio.Task[None], stalled: bool
     ) -> Reading | OctoremixError:
         try:
-            return await self._fetch(task.id, task.reading, stalled, patience)
+            return await self._fetch(task.id, task.reading, stalled, self._polls[poll])
         except OctoremixError as error:
             return error.with_traceback(None)  # its frames would live as long as the error
         except asyncio.CancelledError:
@@ -362,10 +365,13 @@ class Poller:
             self._drop(task, error_for(task))
 
     async def _end_all(self, error_for: Callable[[FollowedTask], OctoremixError]) -> None:
-        for count, task in enumerate(list(self._schedule.tasks), 1):
-            self._drop(task, error_for(task))
-            if count % CHUNK == 0:
-                await asyncio.sleep(0)
+        # Taken out one by one: a list that lives to the end would free all of them in one go.
+        tasks = deque(self._schedule.tasks)
+        while tasks:
+            for _ in range(min(CHUNK, len(tasks))):
+                task = tasks.popleft()
+                self._drop(task, error_for(task))
+            await asyncio.sleep(0)
 
 
 def _event(kind: str, task_id: str, brought: Video | OctoremixError) -> Event:

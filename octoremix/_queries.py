@@ -12,6 +12,7 @@ from ._protocol import API, Request, Response, read_task
 from ._wire import Reading
 from .errors import (
     APIConnectionError,
+    APIError,
     IncompleteDownloadError,
     OctoremixError,
     RateLimitError,
@@ -72,7 +73,7 @@ class Queries:
         return reading.video
 
     async def poll(
-        self, task_id: str, last: Reading | None, stalled: bool, patience: float
+        self, task_id: str, last: Reading | None, stalled: bool, until: float
     ) -> Reading:
         """Ask how a task goes.
 
@@ -84,16 +85,17 @@ class Queries:
             task_id: The task.
             last: The last answer about it.
             stalled: Whether that has been the answer for too long.
-            patience: Seconds after which the poller breaks this off.
+            until: The time of the event loop at which the poller breaks this off.
 
         Raises:
             OctoremixError: There was no good answer; with ``id``.
         """
-        until = asyncio.get_running_loop().time() + patience
         try:
-            reading = await self._ask(self._api.query, task_id, None, last)
-        except ServerError as error:
-            if error.status != HTTPStatus.NOT_IMPLEMENTED:
+            response = await self._send(self._api.query(task_id), timeout=None)
+            reading = read_task(response, task_id, last)
+        except OctoremixError as error:
+            error.id = task_id
+            if not isinstance(error, APIError) or error.status != HTTPStatus.NOT_IMPLEMENTED:
                 raise
             record = await self._record(task_id, until)
             if record is None:
@@ -121,12 +123,11 @@ class Queries:
         self,
         build: Callable[[str], Request],
         task_id: str,
-        timeout: float | None,
-        last: Reading | None = None,
+        timeout: float,
     ) -> Reading:
         try:
             response = await self._send(build(task_id), timeout=timeout)
-            return read_task(response, task_id, last)
+            return read_task(response, task_id)
         except OctoremixError as error:
             error.id = task_id
             raise

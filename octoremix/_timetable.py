@@ -105,11 +105,15 @@ class Timetable:
         if not heap or heap[0][0] > now:
             return None
         task_id = heappop(heap)[2]
-        self._compact()  # what is left may be mostly stale now
+        if self._draining or self._stale * 2 > len(self._heap):
+            self._compact()  # what is left may be mostly stale now
         return task_id
 
     def _first(self) -> list[_Entry]:
         """Return the heap whose head is the earliest live entry."""
+        heap = self._heap
+        if not self._draining and (not heap or self._is_live(heap[0][1], heap[0][2])):
+            return heap
         for heap in (self._heap, self._draining):
             while heap and not self._is_live(heap[0][1], heap[0][2]):
                 heappop(heap)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import warnings
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -161,13 +161,13 @@ class Transport:
     def __repr__(self) -> str:
         return f"<Transport to {self._api.origin}>"
 
-    async def send(
+    def send(
         self,
         request: Request,
         *,
         timeout: float | None,
         on_sent: Callable[[], None] | None = None,
-    ) -> Response:
+    ) -> Coroutine[Any, Any, Response]:
         """Send a call to the gateway, once, and return the answer, whatever it says.
 
         Args:
@@ -179,7 +179,7 @@ class Transport:
             APITimeoutError: It took longer.
             APIConnectionError: There was no whole answer.
         """
-        return await translated(self._exchange(request, on_sent), request.url, timeout, self._key)
+        return translated(self._exchange(request, on_sent), request.url, timeout, self._key)
 
     @asynccontextmanager
     async def stream(self, url: URL, headers: Mapping[str, str]) -> AsyncGenerator[Stream, None]:
@@ -237,11 +237,12 @@ class Transport:
     ) -> aiohttp.ClientResponse:
         client, proxy = self._client(), self._proxy_for(url)
         # From here on no error of ours may pass: this frame comes to hold the key.
-        credentials = await self._key.headers() if self._api.is_own(url) else {}
+        own = self._api.is_own(url)
         middlewares: tuple[Any, ...] | None = None
         if self._theirs is None:
-            headers = {**headers, **credentials}
+            headers = await self._key.headers(headers) if own else headers
         else:
+            credentials = await self._key.headers({}) if own else {}
             # Set last, over any header or credentials of the session, and instead of its
             # middlewares, which could send a paid request again.
             middlewares = (_stamp(credentials),)

@@ -106,6 +106,8 @@ def status_of(word: object) -> TaskStatus:
     """
     if word is None:
         return TaskStatus.UNKNOWN
+    if isinstance(word, str) and (status := STATUS_WORDS.get(word)) is not None:
+        return status
     if not isinstance(word, str):
         raise ValueError(f"status: {type(word).__name__}, not a text")  # noqa: TRY004  # a finding, not a bug
     folded = word.strip().lower().replace("-", "_").replace(" ", "_")
@@ -214,6 +216,9 @@ def make_converter() -> cattrs.Converter:
     return configure_converter(cattrs.Converter())
 
 
+_decoder = json.JSONDecoder()
+
+
 def load_json(body: bytes) -> Any:
     """Decode JSON, but nothing that is nested so deeply that comparing or copying it may fail.
 
@@ -221,7 +226,14 @@ def load_json(body: bytes) -> Any:
         ValueError: It is no JSON.
         RecursionError: It is nested too deeply.
     """
-    document = json.loads(body)
+    try:  # what `json.loads` would do with white space and byte order marks is seldom needed
+        text = body.decode()
+        document, end = _decoder.raw_decode(text)
+        whole = end == len(text)
+    except ValueError:
+        whole = False
+    if not whole:
+        document = json.loads(body)
     if body.count(b"{") + body.count(b"[") > DEEPEST:
         level = [document]
         for _ in range(DEEPEST):
@@ -285,6 +297,9 @@ def read_id(document: dict[str, Any]) -> str | None:
     Where a record's ``id`` is a number, it is a row of the gateway's table, and the task's id stands
     in another place.
     """
+    value = document.get("id")
+    if isinstance(value, str) and value and not value.isspace():
+        return value
     number = None
     for place in _ID_PLACES:
         value = _at(document, place)

@@ -212,7 +212,7 @@ def test_a_key_that_is_none_is_refused(key: Any, monkeypatch: pytest.MonkeyPatch
 
 def test_white_space_around_a_key_is_no_part_of_it() -> None:
     """A key read from a file with its line's end is used without it."""
-    headers = asyncio.run(APIKey(f" {KEY}\n").headers())
+    headers = asyncio.run(APIKey(f" {KEY}\n").headers({}))
     assert headers == {"Authorization": f"Bearer {KEY}"}
 
 
@@ -342,8 +342,8 @@ async def test_the_longer_of_two_keys_leaves_no_tail() -> None:
     """Where one key begins with another, all of the longer one is blotted out."""
     keys = iter(["sk-12345678", "sk-12345678-and-more"])
     key = APIKey(lambda: next(keys))
-    await key.headers()
-    await key.headers()
+    await key.headers({})
+    await key.headers({})
     assert key.redact(b"sk-12345678-and-more, sk-12345678") == b"[API key], [API key]"
     assert key.redact_text("sk-12345678-and-more!") == "[API key]!"
 

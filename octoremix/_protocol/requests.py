@@ -107,27 +107,25 @@ class API:
     def __init__(self, base_url: URL) -> None:
         self.base_url = base_url
         self.origin = base_url.origin()
-        self._generations = f"{str(base_url).rstrip('/')}/v1/video/generations/"
-        self._videos = f"{str(base_url).rstrip('/')}/v1/videos/"
+        self._path = base_url.raw_path.rstrip("/")
 
     def __repr__(self) -> str:
         return f"<API at {self.base_url}>"
 
     def query(self, task_id: str) -> Request:
         """Ask how a task goes."""
-        return Request(method="GET", url=self._url(task_id))
+        return Request(method="GET", url=self._url(f"/v1/videos/{_segment(task_id)}"))
 
     def legacy_query(self, task_id: str) -> Request:
         """Ask new-api's older route, which tells its own record of a task.
 
         There the gateway's word for the status stands outside of what the upstream said last.
         """
-        url = f"{self._generations}{quote(task_id, safe='')}"
-        return Request(method="GET", url=URL(url, encoded=True))
+        return Request(method="GET", url=self._url(f"/v1/video/generations/{_segment(task_id)}"))
 
     def content(self, task_id: str) -> Request:
         """Ask for the bytes of a finished video."""
-        return Request(method="GET", url=self._url(task_id, "/content"))
+        return Request(method="GET", url=self._url(f"/v1/videos/{_segment(task_id)}/content"))
 
     def remix(self, request: RemixRequest) -> Request:
         """Buy a remix."""
@@ -138,7 +136,11 @@ class API:
         if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
             body["seconds"] = str(seconds)
         encoded = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
-        return Request(method="POST", url=self._url(request.video_id, "/remix"), body=encoded)
+        return Request(
+            method="POST",
+            url=self._url(f"/v1/videos/{_segment(request.video_id)}/remix"),
+            body=encoded,
+        )
 
     def is_own(self, url: URL) -> bool:
         """Whether an address is of the gateway's own origin, which alone may see the key."""
@@ -148,5 +150,10 @@ class API:
             or (url.raw_host == origin.raw_host and url.port == origin.port)
         )
 
-    def _url(self, video_id: str, action: str = "") -> URL:
-        return URL(f"{self._videos}{quote(video_id, safe='')}{action}", encoded=True)
+    def _url(self, path: str) -> URL:
+        return self.base_url.with_path(self._path + path, encoded=True)
+
+
+def _segment(video_id: str) -> str:
+    """Return an id as one segment of a path, so that it arrives as it is."""
+    return quote(video_id, safe="")

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TypeVar
 
-from attrs import field, frozen
+from attrs import define, field
 
 from ..errors import (
     APIError,
@@ -66,7 +66,7 @@ _STATUSES: dict[int, type[APIError]] = {
 }
 
 
-@frozen(kw_only=True)
+@define(kw_only=True)
 class Response:
     """One answer that was received.
 
