@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
+from .programs import need_program
 from .virtual_time import VirtualTimeLoop
 
 if TYPE_CHECKING:
@@ -37,6 +38,21 @@ def pytest_asyncio_loop_factories(
     if marker is not None and "loop_factories" in marker.kwargs:
         return _LOOPS
     return {"virtual": _LOOPS["virtual"]}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Announce the project's own marks."""
+    config.addinivalue_line(
+        "markers", "needs(*programs): skip the test, or fail it, where one is not installed"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Look for the programs of `@pytest.mark.needs(…)` before any fixture starts one."""
+    for marker in item.iter_markers("needs"):
+        for program in marker.args:
+            need_program(program)
 
 
 def pytest_collection_finish() -> None:

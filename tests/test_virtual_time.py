@@ -477,7 +477,7 @@ def test_what_nobody_noticed_fails_its_own_test(tmp_path: Path) -> None:
     """Errors that reach nobody fail the very test that caused them, and no other."""
     folder = tmp_path / "tests"
     folder.mkdir()
-    for name in ("__init__.py", "conftest.py", "virtual_time.py"):
+    for name in ("__init__.py", "conftest.py", "programs.py", "virtual_time.py"):
         shutil.copy(ROOT / "tests" / name, folder)
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (folder / "test_unnoticed.py").write_text(UNNOTICED)
