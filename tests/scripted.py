@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
@@ -47,6 +48,18 @@ def reply(
 def task(status: str = "processing", task_id: str = "task_1", **fields: Any) -> Answer:
     """Answer with a task's object of that status."""
     return reply({"id": task_id, "object": "video", "status": status, **fields})
+
+
+def after(seconds: float, answer: Answer) -> Answer:
+    """Answer after so many seconds of the loop's clock."""
+
+    async def late(request: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.sleep(seconds)
+        given = answer(request)
+        assert isinstance(given, web.StreamResponse)
+        return given
+
+    return late
 
 
 async def cut(request: web.BaseRequest) -> web.StreamResponse:

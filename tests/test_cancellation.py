@@ -16,20 +16,10 @@ from aiohttp import web
 
 import octoremix
 
-from .scripted import Answer, ScriptedGateway, reply, task
+from .scripted import ScriptedGateway, after, reply, task
 from .virtual_time import VirtualTimeLoop
 
 STEADY = octoremix.PollPolicy(wait=tenacity.wait_fixed(10), first_delay=5)
-
-
-def after(seconds: float, answer: Answer) -> Answer:
-    async def late(request: web.BaseRequest) -> web.StreamResponse:
-        await asyncio.sleep(seconds)
-        given = answer(request)
-        assert isinstance(given, web.StreamResponse)
-        return given
-
-    return late
 
 
 def session(gateway: ScriptedGateway, **settings: Any) -> octoremix.Session:

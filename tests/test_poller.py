@@ -15,7 +15,7 @@ from octoremix._pace import Pace
 from octoremix._poller import Poller
 from octoremix.testing import Emulator
 
-from .scripted import Answer, ScriptedGateway, cut, reply, task
+from .scripted import Answer, ScriptedGateway, after, cut, reply, task
 
 STEADY = octoremix.PollPolicy(wait=tenacity.wait_fixed(10), first_delay=5)
 NOT_FOUND = reply({"code": "task_not_exist", "message": "task_not_exist", "data": None}, status=400)
@@ -30,16 +30,6 @@ def session(
 
 def now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def after(seconds: float, answer: Answer) -> Answer:
-    async def late(request: web.BaseRequest) -> web.StreamResponse:
-        await asyncio.sleep(seconds)
-        given = answer(request)
-        assert isinstance(given, web.StreamResponse)
-        return given
-
-    return late
 
 
 async def test_a_future_resolves_only_on_a_terminal_answer() -> None:

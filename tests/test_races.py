@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import tenacity
-from aiohttp import web
 from multidict import CIMultiDict
 
 import octoremix
@@ -21,7 +20,7 @@ from octoremix._submit import Submitter
 from octoremix._wire import Reading
 from octoremix.futures import RemixFuture
 
-from .scripted import Answer, ScriptedGateway, reply, task
+from .scripted import ScriptedGateway, after, reply, task
 from .virtual_time import VirtualTimeLoop
 
 ACCEPTED: tuple[int, object] = 200, {"id": "task_1", "status": "queued"}
@@ -30,16 +29,6 @@ LIMITED: tuple[int, object] = 429, {}
 REQUEST = octoremix.RemixRequest(video_id="video_1", prompt="snow", model="model", extra={})
 
 LEFT = "whose caller had left"
-
-
-def after(seconds: float, answer: Answer) -> Answer:
-    async def late(request: web.BaseRequest) -> web.StreamResponse:
-        await asyncio.sleep(seconds)
-        given = answer(request)
-        assert isinstance(given, web.StreamResponse)
-        return given
-
-    return late
 
 
 def session(gateway: ScriptedGateway, **settings: Any) -> octoremix.Session:
