@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from figures import Figure
-from processes import interleaved, middle, server
+from processes import HEAP_KEPT, interleaved, middle, server
 
 SAMPLES = 11
 TASKS = 1000
-POLLS = 3000
+POLLS = 1500
 
 
 def measure() -> Iterator[Figure]:
@@ -17,7 +17,10 @@ def measure() -> Iterator[Figure]:
         for mode in ("repeats", "changes"):
             arguments = f"{url}/{mode}", TASKS, POLLS
             ours, bare = interleaved(
-                SAMPLES, ("sample_session.py", *arguments), ("sample_bare.py", *arguments)
+                SAMPLES,
+                ("sample_session.py", *arguments),
+                ("sample_bare.py", *arguments),
+                environment=HEAP_KEPT,
             )
             yield Figure(
                 name=f"CPU of a poll, answer {mode}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from figures import Figure
-from processes import interleaved, middle, sample, server
+from processes import HEAP_KEPT, interleaved, middle, sample, server
 
 SAMPLES = 5
 MANY = 100_000
@@ -23,6 +23,7 @@ def measure() -> Iterator[Figure]:
             SAMPLES,
             ("sample_tasks.py", address, MANY, POLLS),
             ("sample_tasks.py", address, FEW, POLLS),
+            environment=HEAP_KEPT,
         )
     yield Figure(
         name="CPU of a poll, 100,000 tasks",

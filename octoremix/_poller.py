@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, KeysView
 from functools import partial
 from typing import Any
 
+from ._alarm import Alarm
 from ._pace import Pace
 from ._schedule import EndEveryWait, Schedule, refusal
 from ._timetable import FollowedTask
@@ -36,8 +37,9 @@ __all__ = ["Poller"]
 
 log = logging.getLogger("octoremix")
 
-Fetch = Callable[[str, Reading | None], Coroutine[Any, Any, Reading]]
-"""Asks for the task of an id, and is told the last answer about it; it is timed from outside."""
+Fetch = Callable[[str, Reading | None, bool, float], Coroutine[Any, Any, Reading]]
+"""Asks for the task of an id. It is told the last answer about it, whether that has been the same
+for too long, and after how many seconds it will be broken off: it is timed from outside."""
 
 LONGEST_GRACE = 10.0
 """Seconds after a task's deadline that its poll may take at most."""
@@ -81,9 +83,7 @@ class Poller:
         # own for each would be a twentieth of what a poll costs.
         self._polls: dict[asyncio.Task[None], float] = {}
         self._late: set[asyncio.Task[None]] = set()
-        self._wake_up: asyncio.Future[None] | None = None
-        self._alarm: asyncio.Handle | None = None
-        self._alarm_at = math.inf
+        self._alarm = Alarm()
         self._stopped: str | None = None
         self._refused: AuthenticationError | None = None
         self.sent = 0
@@ -162,7 +162,7 @@ class Poller:
         self._schedule.add(
             task_id, self._loop.time(), handle=future, deadline=deadline, accepted=accepted
         )
-        self._wake()
+        self._alarm.wake()
         return future
 
     def detach(self, task_id: str) -> None:
@@ -180,8 +180,7 @@ class Poller:
     async def aclose(self) -> None:
         """Stop polling; the futures that are open fail with `SessionClosedError`."""
         self._stopped = self._stopped or "the session is closed"
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._alarm.cancel()
         running = [*self._polls, *([self._runner] if self._runner else ())]
         for each in running:
             each.cancel()
@@ -207,7 +206,7 @@ class Poller:
                     self._settle(*given_up)
             self._stop_late(now)
             self._start_due(loop, now)
-            await self._sleep(loop)
+            await self._alarm.sleep_until(self._next_turn(loop.time()))
 
     def _start_due(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
         while len(self._polls) < self._policy.concurrency:
@@ -236,40 +235,12 @@ class Poller:
             self.sent += 1
         return task
 
-    async def _sleep(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Sleep until something is due, or until `_wake`."""
-        now = loop.time()
+    def _next_turn(self, now: float) -> float:
+        """Return when the runner has something to do next."""
         until = min(self._schedule.next_deadline(), *self._polls.values(), math.inf)
         if len(self._polls) < self._policy.concurrency:
             until = min(until, max(self._schedule.next_poll(), self._pace.poll_at(now)))
-        if until <= now:
-            await asyncio.sleep(0)
-            return
-        self._wake_up = loop.create_future()
-        # An alarm that rings early does no harm; most sleeps end before theirs.
-        if self._alarm is not None and not now < self._alarm_at <= until:
-            self._alarm.cancel()
-            self._alarm = None
-        if self._alarm is None and until < math.inf:
-            self._alarm_at = until  # uvloop's handles can't tell it
-            self._alarm = loop.call_at(until, self._ring)
-        try:
-            await self._wake_up
-        finally:
-            self._wake_up = None
-
-    def _ring(self) -> None:
-        self._alarm = None
-        self._wake()
-
-    def _wake_by(self, when: float) -> None:
-        """Wake the runner unless its alarm rings by then."""
-        if self._alarm is None or when < self._alarm_at:
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._wake_up is not None and not self._wake_up.done():
-            self._wake_up.set_result(None)
+        return until
 
     async def _poll(self, loop: asyncio.AbstractEventLoop, task: FollowedTask, now: float) -> None:
         """Poll a task, and then whatever else is due, until nothing is."""
@@ -277,7 +248,9 @@ class Poller:
         assert poll is not None
         following: FollowedTask | None = task
         while following is not None:
-            answer = await self._ask(following, poll)
+            stalled = self._schedule.stalled(following, now)
+            patience = self._polls[poll] - now
+            answer = await self._ask(following, poll, stalled, patience)
             sent_at, now = now, loop.time()
             self._take_in(following, answer, sent_at, now)
             # A failure need not have waited for anything: many in a row must not stop the loop. And
@@ -286,17 +259,19 @@ class Poller:
             following = None if failed else self._next(now)
             if following is not None:
                 self._polls[poll] = self._expiry(following, now)
-                self._wake_by(self._polls[poll])
+                self._alarm.wake_by(self._polls[poll])
             if len(self._polls) < self._policy.concurrency:
-                self._wake_by(self._schedule.next_poll())
+                self._alarm.wake_by(self._schedule.next_poll())
 
     def _expiry(self, task: FollowedTask, now: float) -> float:
         """Return when a poll of the task that is sent now has taken too long."""
         return now + min(self._request_timeout, self._schedule.patience(task, now))
 
-    async def _ask(self, task: FollowedTask, poll: asyncio.Task[None]) -> Reading | OctoremixError:
+    async def _ask(
+        self, task: FollowedTask, poll: asyncio.Task[None], stalled: bool, patience: float
+    ) -> Reading | OctoremixError:
         try:
-            return await self._fetch(task.id, task.reading)
+            return await self._fetch(task.id, task.reading, stalled, patience)
         except OctoremixError as error:
             return error.with_traceback(None)  # its frames would live as long as the error
         except asyncio.CancelledError:
@@ -339,7 +314,7 @@ class Poller:
         self._late.discard(poll)
         if not poll.cancelled() and poll.exception() is not None:
             self._fail(poll.exception())
-        self._wake()
+        self._alarm.wake()
 
     def _died(self, runner: asyncio.Task[None]) -> None:
         self._fail(None if runner.cancelled() else runner.exception())
@@ -356,8 +331,7 @@ class Poller:
         self._end_now(self._closed)
         assert self._runner is not None
         self._runner.cancel()
-        if self._alarm is not None:
-            self._alarm.cancel()
+        self._alarm.cancel()
 
     def _closed(self, task: FollowedTask) -> SessionClosedError:
         return SessionClosedError(

@@ -12,8 +12,8 @@ from collections.abc import KeysView, ValuesView
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
-from tenacity import AsyncRetrying, Future, RetryCallState
 
+from ._strategy import Strategy
 from ._timetable import FollowedTask, Timetable
 from .errors import (
     APIError,
@@ -51,37 +51,6 @@ class EndEveryWait:
     cause: AuthenticationError
 
 
-class _Outcome(Future):
-    """tenacity's record of one attempt, without the lock that makes its own expensive."""
-
-    def __init__(self, attempt_number: int, answer: Reading | OctoremixError) -> None:
-        self.attempt_number = attempt_number
-        self._answer = answer
-
-    def __repr__(self) -> str:
-        return f"<outcome of poll {self.attempt_number}: {self._answer!r}>"
-
-    def done(self) -> bool:
-        return True
-
-    def running(self) -> bool:
-        return False
-
-    def cancelled(self) -> bool:
-        return False
-
-    def result(self, timeout: float | None = None) -> Video:  # noqa: ARG002  # tenacity's
-        if isinstance(self._answer, OctoremixError):
-            raise self._answer
-        return self._answer.video
-
-    def exception(  # tenacity's signature
-        self,
-        timeout: float | None = None,  # noqa: ARG002  # it is done already
-    ) -> OctoremixError | None:
-        return self._answer if isinstance(self._answer, OctoremixError) else None
-
-
 class Schedule:
     """The tasks that are followed, and when each is asked for next.
 
@@ -97,8 +66,7 @@ class Schedule:
         self._polls = Timetable(self._poll_is_live)
         self._deadlines = Timetable(self._deadline_is_live)
         self._unauthorized_at: float | None = None
-        # One state serves all tasks: 216 bytes each are saved.
-        self._state = RetryCallState(AsyncRetrying(), None, (), {})
+        self._strategy = Strategy(policy.wait)
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -144,6 +112,7 @@ class Schedule:
             reading=accepted,
             submitted_at=None if accepted is None else now,
             last_good_at=now,
+            changed_at=now,
         )
         self._tasks[task_id] = task
         task.poll_number = self._polls.add(now + self._policy.first_delay, task_id)
@@ -184,6 +153,15 @@ class Schedule:
         """Return how many seconds a poll sent now may take before its task's time is over."""
         until = min(task.give_up_at, max(task.deadline, now) + self._grace)
         return max(0.0, until - now)
+
+    def stalled(self, task: FollowedTask, now: float) -> bool:
+        """Whether a task's answer has not changed for so long that its record should be asked for.
+
+        That is so until a good answer comes while it is, and again when that has changed.
+        """
+        after = self._policy.stall_after
+        task.looked = not task.stall_seen and after is not None and now - task.changed_at >= after
+        return task.looked
 
     def release(self, task: FollowedTask, now: float) -> None:
         """Put a task back whose poll was broken off by somebody else; it is due at once."""
@@ -235,6 +213,10 @@ class Schedule:
                 return verdict
         else:
             self._unauthorized_at = None
+            if answer is not task.reading:
+                task.changed_at, task.stall_seen = now, False
+            elif task.looked:
+                task.stall_seen = True
             task.reading, task.failures, task.last_good_at = answer, 0, now
             if answer.status.terminal:
                 self.remove(task)
@@ -279,24 +261,15 @@ class Schedule:
     def _pause(
         self, task: FollowedTask, answer: Reading | OctoremixError, now: float
     ) -> OctoremixError | None:
-        state = self._state
-        state.attempt_number = task.polls
-        state.outcome = _Outcome(task.polls, answer)
-        state.kwargs["task"] = task
+        floor = 0.0 if isinstance(answer, OctoremixError) else answer.floor
         try:
-            pause = self._policy.wait(state)
-            if not 0 <= pause < math.inf:
-                raise ValueError(f"it returned {pause!r}, not a number of seconds")
-            when = now + float(pause)
+            when = now + max(self._strategy.pause(task, answer), floor)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001  # a strategy may raise anything: asyncio.CancelledError is no Exception
             # It may have detached the task before.
             followed = self._tasks.get(task.id) is task
             return self._end(task, _bad_strategy(task, error)) if followed else None
-        finally:
-            state.outcome = None
-            state.kwargs.clear()
         self._due_at(task, when)
         return None
 

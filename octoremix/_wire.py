@@ -307,16 +307,20 @@ class Reading:
         document: The object that it holds.
         task_id: The task, whose id this stays whatever the body says.
 
+    Attributes:
+        floor: Seconds that the answer asks to wait at least before the next query, or 0.
+
     Raises:
         ValueError: The status can't be understood; the message names the field.
     """
 
-    __slots__ = ("_video", "body", "status", "task_id")
+    __slots__ = ("_video", "body", "floor", "status", "task_id")
 
     def __init__(self, body: bytes, document: dict[str, Any], task_id: str) -> None:
         self.status = status_of(_word(unwrap(document)))
         self.body = body
         self.task_id = task_id
+        self.floor = 0.0
         self._video: Video | None = None
 
     def __repr__(self) -> str:

@@ -118,6 +118,9 @@ class PollPolicy:
             failed *and* ``failure_window`` has passed since its last good answer.
         failure_window: Seconds, see ``max_failures``.
         concurrency: The most polls in flight at any time.
+        stall_after: Seconds after which a task whose answer has not changed is asked for once on
+            the gateway's older route, whose own record decides; ``None`` for never. New-api's 24 h
+            sweep, for one, ends tasks there and leaves the answer of the usual route as it was.
 
     Raises:
         ConfigurationError: A setting is out of its range.
@@ -129,6 +132,7 @@ class PollPolicy:
     max_failures: int = field(default=10, validator=_count)
     failure_window: float = field(default=120.0, validator=_seconds(zero=True))
     concurrency: int = field(default=16, validator=_count)
+    stall_after: float | None = field(default=600.0, validator=_seconds(none=True))
 
 
 def _submit_mode(_: object, __: object, value: object) -> None:

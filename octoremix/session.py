@@ -18,18 +18,14 @@ from ._credentials import APIKey, APIKeySource
 from ._download import Downloader, check_target
 from ._pace import Pace
 from ._poller import Poller
-from ._protocol import API, DEFAULT_BASE_URL, parse_base_url, read_task
+from ._protocol import API, DEFAULT_BASE_URL, parse_base_url
+from ._queries import Queries, may_be_repeated
 from ._submit import Submitter
 from ._transport import Transport
 from ._wire import Reading
 from .errors import (
-    APIConnectionError,
     APITimeoutError,
     ConfigurationError,
-    IncompleteDownloadError,
-    OctoremixError,
-    RateLimitError,
-    ServerError,
     SessionClosedError,
     printable,
 )
@@ -55,8 +51,6 @@ from .policies import (
 __all__ = ["Session"]
 
 log = logging.getLogger("octoremix")
-
-_REPEATED = (APIConnectionError, RateLimitError, ServerError, IncompleteDownloadError)
 
 
 class Session:
@@ -121,7 +115,6 @@ class Session:
         check_count("max_tasks", max_tasks)
         self._poll_policy = poll
         self._retry = retry
-        self._request_timeout = request_timeout
         self._on_event = on_event
         address = base_url or os.environ.get("OCTOPUSX_BASE_URL") or DEFAULT_BASE_URL
         self._api = API(parse_base_url(address))
@@ -136,8 +129,9 @@ class Session:
         )
         pace = Pace()
         notify = None if on_event is None else self._notify
+        self._queries = Queries(self._api, self._transport.send, retry, timeout=request_timeout)
         self._poller = Poller(
-            self._fetch,
+            self._queries.poll,
             poll,
             pace,
             request_timeout=request_timeout,
@@ -282,9 +276,7 @@ class Session:
         """
         check_task_id(task_id)
         self._bind()
-        attempts = retrying(self._retry, _may_be_repeated)
-        reading: Reading = await attempts(self._fetch, task_id, timeout=self._request_timeout)
-        return reading.video
+        return await self._queries.retrieve(task_id)
 
     async def download(
         self, video: str | Video | RemixFuture, path: str | os.PathLike[str]
@@ -314,7 +306,7 @@ class Session:
             video = await self.retrieve(video)
         elif video.status is not TaskStatus.COMPLETED:
             video = await self.retrieve(video.id)
-        attempts = retrying(self._retry, _may_be_repeated)
+        attempts = retrying(self._retry, may_be_repeated)
         return await attempts(self._downloader.download, video, target)
 
     @property
@@ -391,16 +383,6 @@ class Session:
             self._notify(Event(kind="accepted", id=task_id, video=accepted.video))
         return future
 
-    async def _fetch(
-        self, task_id: str, last: Reading | None = None, timeout: float | None = None
-    ) -> Reading:
-        try:
-            response = await self._transport.send(self._api.query(task_id), timeout=timeout)
-            return read_task(response, task_id, last)
-        except OctoremixError as error:
-            error.id = task_id
-            raise
-
     def _deadline(self, deadline: float | EllipsisType | None) -> float | None:
         if deadline is ...:
             return self._poll_policy.deadline
@@ -434,10 +416,6 @@ class Session:
                 "the session belongs to another event loop: make one session for each asyncio.run()"
             )
         return loop
-
-
-def _may_be_repeated(error: BaseException) -> bool:
-    return isinstance(error, _REPEATED)
 
 
 def _request(

@@ -91,7 +91,10 @@ class ScriptedGateway:
 
     @property
     def gets(self) -> list[Call]:
-        return [call for call in self.calls if call.method == "GET"]
+        """The queries, but for those of the older route."""
+        return [
+            call for call in self.calls if call.method == "GET" and "/generations/" not in call.path
+        ]
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.read()

@@ -30,7 +30,7 @@ from octoremix._transport import LONGEST_BODY
 from .raw_servers import KEY, Behaviour, RawCall, RawServer, answering, http, transport_to
 
 MiB = 2**20
-TASK = b'{"id": "task_1", "status": "completed"}'
+TASK = b'{"id": "task_1", "status": "completed", "video_url": "https://cdn.example/1.mp4"}'
 
 
 def head(headers: str) -> bytes:

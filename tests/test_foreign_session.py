@@ -95,7 +95,7 @@ def compressed(document: dict[str, Any]) -> Any:
 async def test_its_settings_change_nothing_that_we_understand(name: str, tmp_path: Path) -> None:
     """Submit, poll, download, and the gateway's refusals are the same under any setting."""
     refusal = reply({"code": "task_not_exist", "message": "no"}, status=400)
-    done = compressed({"id": "task_1", "status": "completed"})
+    done = compressed({"id": "task_1", "status": "completed", "url": "https://cdn.example/1.mp4"})
     async with (
         ScriptedGateway(
             submits=[task("queued"), reply({"error": {"message": "no"}}, status=401)],
@@ -128,7 +128,7 @@ async def test_its_time_outs_are_not_ours(tmp_path: Path) -> None:
     async def late(request: Any) -> Any:
         await asyncio.sleep(20)
         if request.method == "POST" or not request.path.endswith("content"):
-            return task("completed")(request)
+            return task("completed", url="https://cdn.example/1.mp4")(request)
         return reply(MP4, headers={"Content-Type": "video/mp4"})(request)
 
     short = aiohttp.ClientTimeout(total=1, connect=1, sock_connect=1, sock_read=1)

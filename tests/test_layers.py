@@ -17,17 +17,17 @@ PACKAGE = Path(octoremix.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_version"}),
     frozenset({"models", "policies", "_credentials", "_environment"}),
-    frozenset({"_wire", "_schedule", "_timetable", "_pace"}),
-    frozenset({"_protocol", "_translation", "futures"}),
+    frozenset({"_wire", "_schedule", "_strategy", "_timetable", "_pace"}),
+    frozenset({"_alarm", "_protocol", "_translation", "futures"}),
     frozenset({"_transport", "_poller", "_journal", "_download"}),
-    frozenset({"_submit", "_recovery", "_batch"}),
+    frozenset({"_submit", "_queries", "_recovery", "_batch"}),
     frozenset({"session"}),
     frozenset({"__init__"}),
     frozenset({"testing", "cli"}),
 )
 ROWS = {module: row for row, modules in enumerate(LAYERS) for module in modules}
 
-SIDEWAYS = {("_schedule", "_timetable")}
+SIDEWAYS = {("_schedule", "_strategy"), ("_schedule", "_timetable")}
 
 # These stand where a user stands: they see what users see.
 USERS = frozenset({"testing", "cli"})

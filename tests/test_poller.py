@@ -433,7 +433,7 @@ async def test_a_fetch_that_fails_unexpectedly_is_a_failed_poll(
     """An exception that nobody foresaw is logged and costs one poll, not the poller."""
     calls = 0
 
-    async def fetch(task_id: str, last: object) -> Any:
+    async def fetch(*_: object) -> Any:
         nonlocal calls
         calls += 1
         raise KeyError("unforeseen")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from octoremix._submit import Submitter
 from octoremix._wire import Reading
 from octoremix.futures import RemixFuture
 
-from .scripted import Answer, ScriptedGateway, cut, reply, task
+from .scripted import Answer, ScriptedGateway, reply, task
 from .virtual_time import VirtualTimeLoop
 
 ACCEPTED: tuple[int, object] = 200, {"id": "task_1", "status": "queued"}
@@ -68,11 +68,13 @@ class Wire:
 
         async def write() -> None:  # in a task of its own, as aiohttp does before Python 3.12
             await self.leave.wait()
-            on_sent()
-            self.sent += 1
+            with suppress(RuntimeError):
+                on_sent()
+                self.sent += 1
 
-        await asyncio.gather(asyncio.ensure_future(write()), return_exceptions=True)
+        writer = asyncio.ensure_future(write())
         await self.answer.wait()
+        await writer
         return self.response
 
 
@@ -144,14 +146,15 @@ async def test_what_was_given_up_before_it_left_does_not_leave_a_turn_later(how:
     submit = asyncio.ensure_future(buying.submit(REQUEST, accept))
     await wire.reached.wait()
     await asyncio.sleep(0)
-    wire.leave.set()  # the writer is ready to run, and the submit is given up before it does
-    for purchase in asyncio.all_tasks():
-        if purchase.get_name() == "octoremix submit" and how == "close":
-            purchase.cancel()
+    # The writer gets its turn after the submit was given up, and before that can stop it.
     if how == "cancel":
         submit.cancel()
-        await asyncio.sleep(0)
+        wire.leave.set()
+    else:
+        wire.leave.set()
+        await buying.aclose(0)
     error = await told_of(submit)
+    await asyncio.sleep(0)
     wanted = asyncio.CancelledError if how == "cancel" else octoremix.SessionClosedError
     assert isinstance(error, wanted)
     assert wire.sent == 0
@@ -218,7 +221,7 @@ def test_the_end_of_asyncio_run_sends_nothing_again(loop_errors: list[dict[str, 
     loop_errors.clear()
 
 
-@pytest.mark.parametrize("how", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", "at", "after"])
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
@@ -227,7 +230,7 @@ def test_the_end_of_asyncio_run_sends_nothing_again(loop_errors: list[dict[str, 
     ],
 )
 async def test_an_outcome_in_the_turn_of_the_cancellation_is_logged_once(
-    answer: tuple[int, object], told: str, how: str, caplog: pytest.LogCaptureFixture
+    answer: tuple[int, object], told: str, when: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An outcome that its caller just misses is in the log, whichever of the two came first."""
     wire = Wire(*answer)
@@ -237,18 +240,19 @@ async def test_an_outcome_in_the_turn_of_the_cancellation_is_logged_once(
     while not wire.sent:
         await asyncio.sleep(0)
     (purchase,) = (task for task in asyncio.all_tasks() if task.get_name() == "octoremix submit")
-    if how == "after":
+    if when == "after":
         purchase.add_done_callback(lambda _: submit.cancel())
     wire.answer.set()
-    await asyncio.sleep(0)
-    if how == "before":
+    if when == "at":
+        await asyncio.sleep(0)
+    if when != "after":
         submit.cancel()
-    assert isinstance(await told_of(submit), asyncio.CancelledError)
+    with pytest.raises(asyncio.CancelledError) as caught:
+        await submit
     await asyncio.sleep(0)
-    assert [message for message in caplog.messages if LEFT in message] == [
-        message for message in caplog.messages if told in message
-    ]
+    assert told in caplog.text
     assert caplog.text.count(LEFT) == 1
+    assert not hasattr(caught.value, "__notes__")  # nothing goes on
 
 
 async def test_a_submit_that_was_free_leaves_no_trace_of_a_caller(
@@ -331,3 +335,83 @@ async def test_a_cancellation_from_inside_after_the_body_left_is_a_doubt() -> No
 
     with pytest.raises(octoremix.SubmitOutcomeUnknownError, match="from inside"):
         await submitter(send).submit(REQUEST, accept)
+
+
+async def test_a_time_out_used_up_by_the_source_buys_nothing() -> None:
+    """A `remix` whose time is over when its source is done ends before anything is bought."""
+    async with ScriptedGateway(polls=[task("completed")]) as gateway, session(gateway) as octo:
+        source = octo.track("task_0")
+        await source
+        with pytest.raises(octoremix.APITimeoutError, match="before anything was sent or bought"):
+            await octo.remix(source, prompt="snow", timeout=1e-300)  # the clock does not show it
+        later = octo.track("task_1")
+        with pytest.raises(octoremix.WaitTimeoutError) as caught:
+            await octo.remix(later, prompt="snow", timeout=1)
+        assert caught.value.id == "task_1"
+        assert gateway.posts == []
+
+
+async def test_closing_sends_nothing_again() -> None:
+    """A 429 that comes within the grace of a close ends the submit."""
+    script = [after(5, reply(status=429)), task("queued")]
+    async with ScriptedGateway(submits=script) as gateway:
+        octo = session(gateway)
+        submit = asyncio.ensure_future(octo.submit("video_1", prompt="snow"))
+        await asyncio.sleep(1)
+        await octo.aclose(grace=60)
+        assert asyncio.get_running_loop().time() == pytest.approx(5, abs=0.1)
+        assert isinstance(await told_of(submit), octoremix.RateLimitError)
+        assert len(gateway.posts) == 1
+
+
+async def test_two_reasons_to_break_a_post_off_are_one_doubt() -> None:
+    """A session whose grace ends as a POST's own time-out strikes tells of one doubt."""
+    wire = Wire(*ACCEPTED)
+    buying = submitter(wire.send)
+    submit = asyncio.ensure_future(buying.submit(REQUEST, accept))
+    await wire.reached.wait()
+    wire.leave.set()
+    await asyncio.sleep(20)
+    assert (repr(buying), buying.in_flight) == ("<Submitter of 1 jobs>", 1)
+    await buying.aclose(grace=100 - 1e-10)  # in the turn of the time-out, and ahead of it
+    assert isinstance(await told_of(submit), octoremix.SubmitOutcomeUnknownError)
+    assert asyncio.get_running_loop().time() == pytest.approx(120)
+
+
+async def test_two_429_at_once_are_one_pause() -> None:
+    """Submits that are refused together wait once, and are told of once."""
+    script = [after(2, reply(status=429)), after(2, reply(status=429)), task("queued")]
+    pauses: list[float | None] = []
+
+    def handler(event: octoremix.Event) -> None:
+        if event.kind == "cool_down":
+            pauses.append(event.delay)
+
+    retry = octoremix.RetryPolicy(wait=tenacity.wait_none())
+    async with ScriptedGateway(submits=script) as gateway:
+        async with session(gateway, retry=retry, on_event=handler) as octo:
+            await asyncio.gather(*(octo.submit(f"video_{n}", prompt="snow") for n in range(2)))
+            assert asyncio.get_running_loop().time() == pytest.approx(3, abs=0.1)
+        assert len(gateway.posts) == 4
+    assert pauses == [1]
+
+
+async def test_a_remix_that_ended_by_its_deadline_does_not_go_on() -> None:
+    """Only a task that stays followed is said to be."""
+    async with ScriptedGateway(polls=[task("queued")]) as gateway, session(gateway) as octo:
+        with pytest.raises(octoremix.WaitTimeoutError) as caught:
+            await octo.remix("video_1", prompt="snow", deadline=7)
+        assert not hasattr(caught.value, "__notes__")
+        assert set(octo.pending) == set()
+
+
+async def test_a_waiter_that_is_cancelled_in_the_turn_of_the_end() -> None:
+    """A future that ends as one of its waiters leaves still wakes the other."""
+    async with ScriptedGateway() as gateway, session(gateway) as octo:
+        future = octo.track("task_1")
+        leaving, staying = (asyncio.ensure_future(future.wait()) for _ in range(2))
+        await asyncio.sleep(1)
+        leaving.cancel()
+        future.detach()
+        assert isinstance(await told_of(leaving), asyncio.CancelledError)
+        assert isinstance(await told_of(staying), octoremix.DetachedError)

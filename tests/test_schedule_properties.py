@@ -326,10 +326,10 @@ def test_the_poller_keeps_to_its_room(
     most = 0
     polls: dict[str, list[tuple[float, float]]] = {}
 
-    async def fetch(task_id: str, _: Reading | None) -> Reading:
+    async def fetch(task_id: str, *_: object) -> Reading:
         nonlocal most
         loop = asyncio.get_running_loop()
-        needed, seconds, _ = tasks[int(task_id)]
+        needed, seconds, __ = tasks[int(task_id)]
         assert task_id not in flying
         flying.append(task_id)
         most = max(most, len(flying))

@@ -16,7 +16,7 @@ from attrs import frozen
 from .._wire import Reading, error_of, load_json, read_id, status_of, unwrap
 from ..errors import APIError, ConfigurationError, quoted
 from ..models import TaskStatus, check_task_id
-from .responses import Response, invalid, named, redirected
+from .responses import Response, invalid, named, poll_floor, redirected
 
 __all__ = ["Refused", "Unclear", "read_accepted", "read_error", "read_task"]
 
@@ -57,14 +57,18 @@ def read_task(response: Response, task_id: str, last: Reading | None = None) -> 
         APIError: It is a refusal, or can't be understood; with ``id``.
     """
     if last is not None and response.status == HTTPStatus.OK and last.body == response.body:
+        last.floor = poll_floor(response)
         return last
     document = _judge(response, task_id)
     if not isinstance(document, dict):
         raise document.error
     try:
-        return Reading(response.body, document, task_id)
+        reading = Reading(response.body, document, task_id)
     except ValueError as error:
         problem = str(error)
+    else:
+        reading.floor = poll_floor(response)
+        return reading
     raise invalid(response, problem, task_id=task_id)
 
 

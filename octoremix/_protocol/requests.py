@@ -84,6 +84,7 @@ class API:
     def __init__(self, base_url: URL) -> None:
         self.base_url = base_url
         self.origin = base_url.origin()
+        self._generations = f"{str(base_url).rstrip('/')}/v1/video/generations/"
         self._videos = f"{str(base_url).rstrip('/')}/v1/videos/"
 
     def __repr__(self) -> str:
@@ -92,6 +93,14 @@ class API:
     def query(self, task_id: str) -> Request:
         """Ask how a task goes."""
         return Request(method="GET", url=self._url(task_id))
+
+    def legacy_query(self, task_id: str) -> Request:
+        """Ask new-api's older route, which tells its own record of a task.
+
+        There the gateway's word for the status stands outside of what the upstream said last.
+        """
+        url = f"{self._generations}{quote(task_id, safe='')}"
+        return Request(method="GET", url=URL(url, encoded=True))
 
     def content(self, task_id: str) -> Request:
         """Ask for the bytes of a finished video."""

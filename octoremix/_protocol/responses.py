@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..models import without_query
 
-__all__ = ["Response", "invalid", "named", "redirected"]
+__all__ = ["Response", "invalid", "named", "poll_floor", "redirected"]
 
 _Named = TypeVar("_Named", bound=APIError)
 
@@ -43,6 +43,10 @@ _REQUEST_ID_HEADERS = (
     "x-litellm-call-id",
     "cf-ray",
 )
+
+SHORTEST_FLOOR = 1.0
+LONGEST_FLOOR = 300.0
+"""Seconds between which a good answer's wish for a pause is kept."""
 
 _REQUEST_ID_IN_TEXT = re.compile(r"\(request id: ([\w.-]{1,128})\)")
 
@@ -161,6 +165,26 @@ def _request_id(response: Response, message: str) -> str | None:
             return printable(value, 200)
     found = _REQUEST_ID_IN_TEXT.search(message)
     return found[1] if found else None
+
+
+def poll_floor(response: Response) -> float:
+    """Return how many seconds a good answer asks to wait before the next query, or 0.
+
+    ``openai-poll-after-ms`` is what OpenAI's clients look for; ``Retry-After`` is HTTP's own. Both
+    are kept between 1 s and 5 minutes, and what is no number is ignored.
+    """
+    headers = response.headers
+    if "openai-poll-after-ms" not in headers and "Retry-After" not in headers:
+        return 0.0
+    asked = _retry_after(response)
+    try:
+        milliseconds = float(headers.get("openai-poll-after-ms", ""))
+    except ValueError:
+        pass
+    else:
+        if math.isfinite(milliseconds):
+            asked = max(asked or 0.0, milliseconds / 1000)
+    return 0.0 if asked is None else min(max(asked, SHORTEST_FLOOR), LONGEST_FLOOR)
 
 
 def _retry_after(response: Response) -> float | None:

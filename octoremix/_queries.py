@@ -1,0 +1,141 @@
+"""How a task goes: the usual route, and the older one where the usual can't be believed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from ._protocol import API, Request, Response, read_task
+from ._wire import Reading
+from .errors import (
+    APIConnectionError,
+    IncompleteDownloadError,
+    OctoremixError,
+    RateLimitError,
+    ServerError,
+    quoted,
+)
+from .models import TaskStatus, Video
+from .policies import RetryPolicy, retrying
+
+__all__ = ["Queries", "may_be_repeated"]
+
+log = logging.getLogger("octoremix")
+
+_RECORD_TIMEOUT = 10.0
+_MARGIN = 0.5
+"""Seconds that a look at the older route may take, and that it leaves of a poll's time."""
+
+_PASSING = (APIConnectionError, RateLimitError, ServerError, IncompleteDownloadError)
+
+
+class Send(Protocol):
+    """Sends one request and returns its answer."""
+
+    def __call__(
+        self, request: Request, *, timeout: float | None
+    ) -> Coroutine[Any, Any, Response]: ...
+
+
+def may_be_repeated(error: BaseException) -> bool:
+    """Whether an error of a call that buys nothing may pass by itself."""
+    return isinstance(error, _PASSING)
+
+
+class Queries:
+    """Asks the gateway for tasks.
+
+    Args:
+        api: Builds the requests.
+        send: Sends them.
+        retry: When one query of a caller's is repeated; a poll is repeated by the schedule.
+        timeout: Seconds that one query of a caller's may take; a poll is timed by the poller.
+    """
+
+    def __init__(self, api: API, send: Send, retry: RetryPolicy, *, timeout: float) -> None:
+        self._api = api
+        self._send = send
+        self._retry = retry
+        self._timeout = timeout
+
+    async def retrieve(self, task_id: str) -> Video:
+        """Ask for a task once, and again where that may help.
+
+        Raises:
+            OctoremixError: There was no good answer; with ``id``.
+        """
+        attempts = retrying(self._retry, may_be_repeated)
+        reading: Reading = await attempts(self._ask, self._api.query, task_id, self._timeout)
+        return reading.video
+
+    async def poll(
+        self, task_id: str, last: Reading | None, stalled: bool, patience: float
+    ) -> Reading:
+        """Ask how a task goes.
+
+        New-api's own record of a task, on the older route, is asked for too where the usual answer
+        is frozen (``stalled``), can't be given (501), or is a finished task without a link. The
+        status in that record wins; where it can't be had or read, the first answer stands.
+
+        Args:
+            task_id: The task.
+            last: The last answer about it.
+            stalled: Whether that has been the answer for too long.
+            patience: Seconds after which the poller breaks this off.
+
+        Raises:
+            OctoremixError: There was no good answer; with ``id``.
+        """
+        until = asyncio.get_running_loop().time() + patience
+        try:
+            reading = await self._ask(self._api.query, task_id, None, last)
+        except ServerError as error:
+            if error.status != HTTPStatus.NOT_IMPLEMENTED:
+                raise
+            record = await self._record(task_id, until)
+            if record is None:
+                raise
+            return record
+        done = reading.status is TaskStatus.COMPLETED and reading.video.url is None
+        if done or (stalled and reading is last):
+            return _judged(reading, await self._record(task_id, until))
+        return reading
+
+    async def _record(self, task_id: str, until: float) -> Reading | None:
+        # A first answer that is good must not be lost to a second that hangs.
+        left = until - asyncio.get_running_loop().time() - _MARGIN
+        if left <= 0:
+            return None
+        try:
+            timeout = min(left, _RECORD_TIMEOUT)
+            record = await self._ask(self._api.legacy_query, task_id, timeout)
+        except OctoremixError as error:
+            log.debug("no record of task %s on the older route: %s", quoted(task_id), error)
+            return None
+        return None if record.status is TaskStatus.UNKNOWN else record
+
+    async def _ask(
+        self,
+        build: Callable[[str], Request],
+        task_id: str,
+        timeout: float | None,
+        last: Reading | None = None,
+    ) -> Reading:
+        try:
+            response = await self._send(build(task_id), timeout=timeout)
+            return read_task(response, task_id, last)
+        except OctoremixError as error:
+            error.id = task_id
+            raise
+
+
+def _judged(reading: Reading, record: Reading | None) -> Reading:
+    """Return which of two answers about a task stands."""
+    if record is None:
+        return reading
+    if record.status is TaskStatus.COMPLETED and reading.status is TaskStatus.COMPLETED:
+        return record if record.video.url is not None else reading
+    return record if record.status.terminal or reading.status.terminal else reading
