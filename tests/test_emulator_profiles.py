@@ -201,9 +201,7 @@ async def test_a_job_that_is_swept_is_told_by_the_older_route(profile: str, refr
     """The sweep ends and refunds a job, but an upstream's stored answer stays as it was."""
     raw = profile in {"octopus-doc", "newapi-sora", "grok", "unified"}
     async with (
-        Emulator(
-            profile=profile, refresh=refresh, duration=1000, queued_share=0.01, sweep_after=100
-        ) as gateway,
+        Emulator(profile=profile, refresh=refresh, duration=1000, queued_share=0.01, sweep_after=100) as gateway,
         Client(gateway) as client,
     ):
         video_id = (await client.remix())["id"]
