@@ -6,10 +6,11 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
 from tenacity import wait_fixed
 
 from octoremix import OctoremixError, PollPolicy, Session
-from octoremix.testing import POLL_FAULTS, Emulator
+from octoremix.testing import POLL_FAULTS, PROFILES, Emulator
 
 if TYPE_CHECKING:
     from octoremix.testing import JobRequest, Outcome
@@ -50,3 +51,18 @@ async def test_two_thousand_jobs_survive_all_poll_faults_at_once() -> None:
     assert gateway.books.refunded == 800
     # Each of them took part, so that none was survived by being absent.
     assert set(gateway.faults.hits) == set(POLL_FAULTS)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_every_dialect_survives_the_same(profile: str) -> None:
+    """In each dialect, between passes of 15 seconds, waits end as the books say, paid once."""
+    poll = PollPolicy(first_delay=5.0, wait=wait_fixed(10.0), deadline=None)
+    async with Emulator(
+        profile=profile, refresh=15.0, duration=lambda request: 5.0 * request.index, outcome=outcome
+    ) as gateway:
+        gateway.faults.mix(rate=0.3, seed=3)
+        async with Session(gateway.api_key, base_url=gateway.url, poll=poll) as session:
+            ends = dict(await asyncio.gather(*(end_of(session, number) for number in range(60))))
+    assert ends == {job.id: job.outcome for job in gateway.books.jobs}
+    gateway.books.assert_charged_once(60)
+    assert gateway.books.refunded == 24

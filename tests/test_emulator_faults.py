@@ -202,7 +202,7 @@ async def test_times_can_be_odd() -> None:
 
 
 @pytest.mark.parametrize("profile", ["rc30", "grok", "unified"])
-@pytest.mark.parametrize("name", EDITS)
+@pytest.mark.parametrize("name", [*EDITS, "ms_timestamps", "early_completed_at"])
 async def test_odd_answers_leave_alone_what_a_dialect_has_not(profile: str, name: str) -> None:
     """A dialect without the field is answered all the same."""
     async with (
@@ -406,6 +406,9 @@ async def test_a_link_can_expire(cdn: bool, tmp_path: Path) -> None:
         video_id = (await client.remix())["id"]
         headers = {} if cdn else client.headers
         statuses, links = [], []
+        if cdn:  # the gateway's own way is another
+            content, _, _ = await client.call("GET", f"/v1/videos/{video_id}/content")
+            assert content == 200
         for _ in range(4):
             links.append((await client.query(video_id))["video_url"])
             statuses.append((await client.call("GET", links[-1], headers=headers))[0])
@@ -480,6 +483,35 @@ async def test_the_cdn_knows_only_what_is_finished() -> None:
         await client.call("GET", f"{gateway.cdn_url}/old.mp4")
     assert gateway.books.cdn_keys == {f"Bearer {gateway.api_key}": 1}
     assert gateway.books.cdn_requests == 4
+
+
+async def test_a_file_that_is_gone_is_gone_from_the_cdn_too(tmp_path: Path) -> None:
+    """A source's file is served there until it is removed."""
+    file = tmp_path / "cow.mp4"
+    file.write_bytes(bytes(1000))
+    async with Emulator(cdn=True, sources={"cow": file}) as gateway, Client(gateway) as client:
+        path = (await client.query("cow"))["video_url"]
+        status, _, body = await client.call("GET", path, headers={})
+        assert (status, len(body)) == (200, 1000)
+        file.unlink()
+        status, _, _ = await client.call("GET", path, headers={})
+    assert status == 404
+
+
+async def test_a_client_that_left_before_a_broken_answer_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody is there to be answered, and nothing is logged."""
+    async with Emulator() as gateway, Client(gateway) as client:
+        for name in ("wrong_length", "cut", "gzip"):
+            gateway.faults.clear()
+            gateway.faults.add("slow")
+            gateway.faults.add(name)
+            with pytest.raises(TimeoutError):
+                await client.call("GET", "/v1/videos/v", timeout=aiohttp.ClientTimeout(total=2))
+            await asyncio.sleep(10)
+            assert gateway.books.in_flight == 0
+    assert not caplog.records
 
 
 def test_every_fault_has_a_test_here() -> None:

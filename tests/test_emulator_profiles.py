@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tenacity import wait_fixed
 
 from octoremix import PollPolicy, RemixError, Session
-from octoremix.testing import PROFILES, Emulator, Route
+from octoremix.testing import PROFILES, Emulator, Fault, Outcome, Route
+from octoremix.testing._jobs import Job, Phase
+from octoremix.testing._views import Rhythm, failed_at, look
 
 from .emulator_client import BODY, Client
 
@@ -201,7 +206,9 @@ async def test_a_job_that_is_swept_is_told_by_the_older_route(profile: str, refr
     """The sweep ends and refunds a job, but an upstream's stored answer stays as it was."""
     raw = profile in {"octopus-doc", "newapi-sora", "grok", "unified"}
     async with (
-        Emulator(profile=profile, refresh=refresh, duration=1000, queued_share=0.01, sweep_after=100) as gateway,
+        Emulator(
+            profile=profile, refresh=refresh, duration=1000, queued_share=0.01, sweep_after=100
+        ) as gateway,
         Client(gateway) as client,
     ):
         video_id = (await client.remix())["id"]
@@ -294,11 +301,13 @@ async def test_the_unified_routes_are_octopusx_own(profile: str) -> None:
         path = "/v1/video/remix"
         remixed = await client.json("POST", path, json=BODY | {"task_id": source})
         found = await client.json("GET", f"/v1/video/query?id={remixed[1]['id']}")
+        for path in (f"/v1/videos/{source}/extend", "/v1/video/extend"):
+            await client.json("POST", path, json=BODY | {"task_id": source})
         nameless = await client.json("POST", path, json=BODY)
         broken, _ = await client.json("POST", path, data=b"{", headers=client.headers)
     assert found[1]["id"] == remixed[1]["id"]
     assert found[1]["status"] == "completed"
-    assert gateway.books.jobs[1].request.source_id == source
+    assert [job.request.source_id for job in gateway.books.jobs] == [None] + [source] * 3
     assert (nameless[0], nameless[1]["message"]) == (400, "task_id is required")
     assert broken == 400
     assert gateway.books.polls == {remixed[1]["id"]: 1}
@@ -330,6 +339,37 @@ async def test_the_built_objects_completed_at_means_nothing() -> None:
     async with Emulator(profile="newapi-built") as gateway, Client(gateway) as client:
         answer = await client.query((await client.remix())["id"])
     assert (answer["status"], answer["completed_at"]) == ("queued", answer["created_at"])
+
+
+@given(
+    accepted_at=st.integers(0, 60),
+    duration=st.integers(0, 200),
+    refresh=st.sampled_from([0, 1, 15]),
+    sweep_after=st.one_of(st.just(math.inf), st.integers(1, 200)),
+    outcome=st.sampled_from(["completed", "failed", "cancelled"]),
+    fault=st.sampled_from([None, "odd_end", "stuck"]),
+)
+def test_a_failure_is_given_back_in_the_moment_in_which_it_is_seen(
+    accepted_at: int,
+    duration: int,
+    refresh: int,
+    sweep_after: float,
+    outcome: Outcome,
+    fault: str | None,
+) -> None:
+    """What the ledger knows beforehand is what a query would have told from then on."""
+    rhythm = Rhythm(refresh, sweep_after)
+    job = Job(
+        "v", "", "m", "8", "", accepted_at, 0.0, duration, outcome=outcome, index=0,
+        fault=None if fault is None else Fault(fault),
+    )  # fmt: skip
+    failures = [
+        now
+        for now in range(accepted_at, accepted_at + 420)
+        if look(job, now, rhythm).state.phase in {Phase.FAILED, Phase.CANCELLED}
+    ]
+    assert failed_at(job, rhythm) == next(iter(failures), None)
+    assert failures == list(range(failures[0], accepted_at + 420)) if failures else True
 
 
 def test_an_unknown_dialect_is_refused() -> None:

@@ -82,3 +82,9 @@ def panic_error(error: Exception) -> RefusedError:
     """What the gateway answers when its own code raised."""
     message = f"Panic detected, error: {error}"
     return RefusedError(500, {"error": {"message": message, "type": "new_api_panic"}})
+
+
+def hang_up(request: web.Request) -> None:
+    """Close a connection whatever else was to be sent, but for what was written already."""
+    if request.transport is not None:  # else the client was faster
+        request.transport.close()

@@ -26,10 +26,12 @@ class Route(enum.StrEnum):
     REMIX = "POST /v1/videos/{id}/remix"
     QUERY = "GET /v1/videos/{id}"
     CONTENT = "GET /v1/videos/{id}/content"
+    EXTEND = "POST /v1/videos/{id}/extend"
     LEGACY_CREATE = "POST /v1/video/generations"
     LEGACY_QUERY = "GET /v1/video/generations/{id}"
     UNIFIED_CREATE = "POST /v1/video/create"
     UNIFIED_REMIX = "POST /v1/video/remix"
+    UNIFIED_EXTEND = "POST /v1/video/extend"
     UNIFIED_QUERY = "GET /v1/video/query"
     MODELS = "GET /v1/models"
     USAGE = "GET /api/usage/token/"
@@ -37,7 +39,15 @@ class Route(enum.StrEnum):
     OTHER = "other"
 
 
-UNIFIED = frozenset({Route.UNIFIED_CREATE, Route.UNIFIED_REMIX, Route.UNIFIED_QUERY})
+UNIFIED = frozenset(
+    {
+        Route.EXTEND,
+        Route.UNIFIED_CREATE,
+        Route.UNIFIED_REMIX,
+        Route.UNIFIED_EXTEND,
+        Route.UNIFIED_QUERY,
+    }
+)
 """The routes that OctopusX has beside those of new-api."""
 
 ACCOUNT = frozenset({Route.USAGE, Route.LOG})
@@ -48,7 +58,9 @@ PLACES: dict[Route, str] = {
     Route.LEGACY_CREATE: "create",
     Route.UNIFIED_CREATE: "create",
     Route.REMIX: "remix",
+    Route.EXTEND: "remix",
     Route.UNIFIED_REMIX: "remix",
+    Route.UNIFIED_EXTEND: "remix",
     Route.QUERY: "query",
     Route.UNIFIED_QUERY: "query",
     Route.LEGACY_QUERY: "legacy",
@@ -81,6 +93,7 @@ class Call:
 # Routes with an id in them, by method, folder and action.
 _ROUTES = {
     ("POST", "videos", "remix"): Route.REMIX,
+    ("POST", "videos", "extend"): Route.EXTEND,
     ("GET", "videos", ""): Route.QUERY,
     ("GET", "videos", "content"): Route.CONTENT,
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 from aiohttp import web
 from attrs import frozen
 
-from ._answers import content_error
+from ._answers import content_error, hang_up
 from ._canned import canned_chunks
 from ._faults import Fault
 
@@ -71,12 +71,13 @@ async def send(
 ) -> web.StreamResponse:
     """Stream ``content``; always whole: new-api forwards ``Range`` in some builds only."""
     names = {fault.name for fault in faults}
+    truncated = "content_truncated" in names
     response = web.StreamResponse(headers=headers)
     response.content_type = content.content_type
     if "content_no_length" not in names:
         response.content_length = content.size
     response.headers["Cache-Control"] = "public, max-age=86400"
-    left = content.size // 2 if "content_truncated" in names else content.size
+    left = content.size // 2 if truncated else content.size
     # A client that has left is no error of ours.
     with contextlib.suppress(ConnectionError):
         await response.prepare(request)
@@ -84,8 +85,7 @@ async def send(
             async for chunk in chunks:
                 await response.write(chunk[:left])
                 left -= len(chunk)
-                if left <= 0:
+                if truncated and left <= 0:
+                    hang_up(request)
                     break
-        if "content_truncated" in names and request.transport is not None:
-            request.transport.close()
     return response

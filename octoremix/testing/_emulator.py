@@ -111,31 +111,21 @@ class Emulator:
         faults: Iterable[str | Fault] = (),
         cdn: bool = False,
     ) -> None:
-        _check(duration=duration, queued_share=queued_share, outcome=outcome)
-        _check_times(refresh=refresh, sweep_after=sweep_after, price=price)
-        keys = {api_key: Key(quota=quota), **(keys or {})}
-        for key in keys:
-            _check_key(key)
-        size = BASE_SIZE if content_size is None else content_size
-        check_size(size)
+        rhythm = _rhythm(profile, refresh, sweep_after)
+        _check(duration=duration, queued_share=queued_share, outcome=outcome, price=price)
+        files, size = _sources(sources), _size(content_size)
         if render:
             _renderer.load()
-        self._host = host
-        self._port = port
-        self._api_key = api_key
-        self._render = render
-        dialect = profile_named(profile)
-        rhythm = Rhythm(0.0 if dialect.live else refresh, sweep_after)
-        ledger = Ledger(keys, price, rhythm)
+        self._host, self._port, self._cdn_port = host, port, 0
+        self._api_key, self._render = api_key, render
+        ledger = Ledger(_keys(api_key, quota, keys), price, rhythm)
         self._books = Books(count_refunds=lambda: ledger.refunded(self._now()), record=record)
-        self._faults = Faults()
-        for fault in faults:
-            self._faults.add(fault)
-        rules = Rules(duration, queued_share, outcome, size, _sources(sources), dialect, rhythm)
+        self._faults = Faults.of(faults)
+        dialect = profile_named(profile)
+        rules = Rules(duration, queued_share, outcome, size, files, dialect, rhythm)
         desk = Desk(rules, Bookkeeper(self._books, record), ledger, self._faults)
         self._gateway = Gateway(desk)
         self._cdn = Cdn(self._gateway) if cdn else None
-        self._cdn_port = 0
         self._runners: list[web.AppRunner] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing = asyncio.Lock()
@@ -265,13 +255,23 @@ def _answering(answer: Answer) -> Middleware:
     return middleware
 
 
-def _check_key(key: str) -> None:
-    """Raise ``ValueError`` for a key that could not be sent."""
-    if not key.isascii() or not key.isprintable() or not key or " " in key:
-        raise ValueError("api_key must be printable ASCII without spaces")
+def _keys(api_key: str, quota: int | None, others: Mapping[str, Key] | None) -> dict[str, Key]:
+    """All the keys, which can be sent in a header."""
+    keys = {api_key: Key(quota=quota), **(others or {})}
+    for key in keys:
+        if not key.isascii() or not key.isprintable() or not key or " " in key:
+            raise ValueError("api_key must be printable ASCII without spaces")
+    return keys
 
 
-def _check(*, duration: object, queued_share: float, outcome: object) -> None:
+def _size(content_size: int | None) -> int:
+    """The size of a canned video, which can be made."""
+    size = BASE_SIZE if content_size is None else content_size
+    check_size(size)
+    return size
+
+
+def _check(*, duration: object, queued_share: float, outcome: object, price: int) -> None:
     """Raise ``ValueError`` for a setting that could only fail later."""
     if isinstance(duration, int | float) and not (duration >= 0 and math.isfinite(duration)):
         raise ValueError(f"duration must be seconds from 0 up, not {duration!r}")
@@ -279,16 +279,17 @@ def _check(*, duration: object, queued_share: float, outcome: object) -> None:
         raise ValueError(f"queued_share must be from 0 to 1, not {queued_share!r}")
     if not callable(outcome) and outcome not in OUTCOMES:
         raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}, not {outcome!r}")
+    if price < 0:
+        raise ValueError(f"price must be 0 or more, not {price!r}")
 
 
-def _check_times(*, refresh: float, sweep_after: float, price: int) -> None:
-    """Raise ``ValueError`` for a time or a price below nothing."""
+def _rhythm(profile: str, refresh: float, sweep_after: float) -> Rhythm:
+    """When the gateway looks at its upstream."""
     if not (refresh >= 0 and math.isfinite(refresh)):
         raise ValueError(f"refresh must be seconds from 0 up, not {refresh!r}")
     if not sweep_after > 0:
         raise ValueError(f"sweep_after must be seconds above 0, not {sweep_after!r}")
-    if price < 0:
-        raise ValueError(f"price must be 0 or more, not {price!r}")
+    return Rhythm(0.0 if profile_named(profile).live else refresh, sweep_after)
 
 
 def _sources(

@@ -58,7 +58,7 @@ class Fault:
         call: Only the call of that number on its route, counted from 1 and from the start.
         task: Only calls about that task: its id, or its number from 0. For a submit: the id
             of its source, or the number that the job will have.
-        first: Only the first so many calls about each task.
+        first: Only the first so many calls about each task, counted from when it was added.
         rate: The share of the calls that is hit.
         seed: Chooses which these are.
         seconds: How long something takes.
@@ -137,10 +137,50 @@ class Subject(Protocol):
 
 @define(eq=False)
 class _Entry:
-    """One line of the plan: a fault, or one of several."""
+    """One line of the plan: a fault, or one of several with the same conditions."""
 
     faults: tuple[Fault, ...]
     left: int | None
+    _calls: Counter[tuple[str, str]] = Factory(Counter)
+
+    def choose(self, on: str, call: int, subject: Subject, about: tuple[str, str]) -> Fault | None:
+        """The fault that hits a call, which is counted, or None.
+
+        Args:
+            on: Which call it is.
+            call: Its number on its route.
+            subject: What it is about.
+            about: The same as a key.
+        """
+        fault = self.faults[0]
+        number = 0
+        if fault.first is not None or fault.rate is not None:
+            self._calls[about] += 1
+            number = self._calls[about]
+        if fault.rate is not None:
+            drawn = self._draw(f"{about}/{number}", fault)
+            if drawn is None:
+                return None
+            fault = drawn
+        fits = (
+            (fault.on == on or (fault.on == "submit" and on in {"remix", "create"}))
+            and (fault.call is None or fault.call == call)
+            and (fault.task is None or fault.task in (subject.id, subject.index))
+            and (fault.first is None or number <= fault.first)
+        )
+        if not fits or self.left == 0:
+            return None
+        if self.left is not None:
+            self.left -= 1
+        return fault
+
+    def _draw(self, call: str, first: Fault) -> Fault | None:
+        """One of the faults, or None, by chance but always the same for the same call."""
+        rate = first.rate or 0.0
+        names = ",".join(fault.name for fault in self.faults)
+        key = f"{first.seed}/{names}/{call}".encode("utf-8", "surrogateescape")
+        draw = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") / 2**64
+        return self.faults[int(draw / rate * len(self.faults))] if draw < rate else None
 
 
 @define(eq=False)
@@ -154,7 +194,16 @@ class Faults:
     hits: Counter[str] = Factory(Counter)
     _plan: list[_Entry] = Factory(list)
     _calls: Counter[str] = Factory(Counter)
-    _calls_about: Counter[tuple[str, str]] = Factory(Counter)
+
+    @classmethod
+    def of(cls, faults: Iterable[str | Fault]) -> Faults:
+        """A plan of these faults."""
+        if isinstance(faults, str):
+            raise TypeError("faults must hold faults, not be one: write [fault]")
+        plan = cls()
+        for fault in faults:
+            plan.add(fault)
+        return plan
 
     def add(self, name: str | Fault, **settings: Any) -> Fault:
         """Let a fault happen.
@@ -169,12 +218,12 @@ class Faults:
         Raises:
             ValueError, TypeError: if there is no such fault or setting.
         """
-        if isinstance(name, Fault) or ":" in name:
-            if settings:
-                raise TypeError("settings belong into the fault itself, or beside its bare name")
-            fault = name if isinstance(name, Fault) else Fault.parse(name)
+        if settings and (isinstance(name, Fault) or ":" in name):
+            raise TypeError("settings belong into the fault itself, or beside its bare name")
+        if isinstance(name, Fault):
+            fault = name
         else:
-            fault = Fault(name, **settings)
+            fault = Fault(name, **settings) if settings else Fault.parse(name)
         self._plan.append(_Entry((fault,), fault.next))
         return fault
 
@@ -220,37 +269,11 @@ class Faults:
             submit: Whether it is a submit.
         """
         self._calls[on] += 1
+        call = self._calls[on]
         # Jobs are known by their numbers here, for their ids differ from run to run.
         name = str(subject.index) if subject.index >= 0 else subject.id
-        about = on, str(self._calls[on]) if submit else name
-        self._calls_about[about] += 1
-        chosen = []
-        for entry in self._plan:
-            fault = self._drawn(entry, about)
-            if fault is not None and self._fits(fault, on, subject, about) and entry.left != 0:
-                if entry.left is not None:
-                    entry.left -= 1
-                self.hits[fault.name] += 1
-                chosen.append(fault)
-        return chosen
-
-    def _drawn(self, entry: _Entry, about: tuple[str, str]) -> Fault | None:
-        """The entry's fault for this call, if its rate has one."""
-        fault = entry.faults[0]
-        if fault.rate is None:
-            return fault
-        names = ",".join(fault.name for fault in entry.faults)
-        key = f"{fault.seed}/{names}/{about}/{self._calls_about[about]}"
-        digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-        draw = int.from_bytes(digest) / 2**64
-        if draw >= fault.rate:
-            return None
-        return entry.faults[int(draw / fault.rate * len(entry.faults))]
-
-    def _fits(self, fault: Fault, on: str, subject: Subject, about: tuple[str, str]) -> bool:
-        return (
-            (fault.on == on or (fault.on == "submit" and on in {"remix", "create"}))
-            and (fault.call is None or fault.call == self._calls[on])
-            and (fault.task is None or fault.task in (subject.id, subject.index))
-            and (fault.first is None or self._calls_about[about] <= fault.first)
-        )
+        about = on, str(call) if submit else name
+        chosen = [entry.choose(on, call, subject, about) for entry in self._plan]
+        faults = [fault for fault in chosen if fault is not None]
+        self.hits.update(fault.name for fault in faults)
+        return faults

@@ -99,7 +99,7 @@ class Gateway:
             models = self.desk.ledger.keys[call.key].models or ["veo_3_1", "veo_3_1-extend"]
             data = [{"id": model, "object": "model", "owned_by": "emulator"} for model in models]
             return json_answer({"success": True, "data": data, "object": "list"})
-        if route is Route.UNIFIED_REMIX:
+        if route in {Route.UNIFIED_REMIX, Route.UNIFIED_EXTEND}:
             call = evolve(call, video_id=await self._source_in_body(call))
         call = self._with_faults(call)
         answer = partial(self._rightly, call)
@@ -123,7 +123,7 @@ class Gateway:
         left = None if key is None else self.desk.ledger.left(key, _now())
         if key is None or (left is not None and left <= 0):
             raise middleware_error(401, "Invalid token")
-        if call.route in {Route.REMIX, Route.UNIFIED_REMIX} and self.desk.ledger.keys[key].models:
+        if PLACES.get(call.route) == "remix" and self.desk.ledger.keys[key].models:
             # The model is looked for where a remix has none (new-api middleware/distributor.go).
             raise middleware_error(403, "This token has no access to model ")
         return key

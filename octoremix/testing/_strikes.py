@@ -15,6 +15,7 @@ from aiohttp import web
 from ._answers import (
     RefusedError,
     content_error,
+    hang_up,
     json_answer,
     middleware_error,
     panic_error,
@@ -75,8 +76,7 @@ def is_of_edge(response: web.StreamResponse) -> bool:
 
 async def _cut(request: web.Request, fault: Fault) -> web.StreamResponse:
     del fault
-    if request.transport is not None:
-        request.transport.abort()
+    hang_up(request)
     return web.Response()
 
 
@@ -212,10 +212,10 @@ async def _wrong_length(request: web.Request, _: Fault, answer: Answer) -> web.S
     right, body = await _body_of(answer)
     response = web.StreamResponse(headers={"Content-Type": right.headers["Content-Type"]})
     response.content_length = len(body) + 100
-    await response.prepare(request)
-    await response.write(body)
-    if request.transport is not None:
-        request.transport.close()
+    with contextlib.suppress(ConnectionError):  # of a client that has left
+        await response.prepare(request)
+        await response.write(body)
+    hang_up(request)
     return response
 
 

@@ -67,7 +67,7 @@ class ThreadedEmulator:
 
     @property
     def books(self) -> Books:
-        """What it saw until now: a copy, which does not change any more. Ask again for news."""
+        """A copy of what it saw until now, which does not change any more; ask again for news."""
         return self._call(_copied, self._emulator.books)
 
     @property
@@ -161,7 +161,7 @@ class ThreadedFaults:
 
     @property
     def hits(self) -> Counter[str]:
-        """How often each fault struck until now, by its name: a copy."""
+        """A copy of how often each fault struck until now, by its name."""
         hits: Counter[str] = self._call(self._faults.hits.copy)
         return hits
 
