@@ -80,7 +80,8 @@ def typing(session: nox.Session) -> None:
     """Types of the package, of the public face as users call it, and of this file."""
     session.install("-e", ".[demo]", *_group("typing"))
     callers = [*sorted(Path("tests").glob("typing_*.py")), *Path("tests").glob("typing/")]
-    session.run("mypy", *session.posargs, "octoremix", "noxfile.py", *map(str, callers))
+    checked = ["octoremix", "pytest_octoremix.py", "noxfile.py", *map(str, callers)]
+    session.run("mypy", *session.posargs, *checked)
 
 
 @nox.session

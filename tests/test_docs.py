@@ -24,7 +24,7 @@ async def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monk
     async with Emulator(duration=20) as gateway:
         monkeypatch.setenv("OCTOPUSX_API_KEY", gateway.api_key)
         monkeypatch.setenv("OCTOPUSX_BASE_URL", gateway.url)
-        names: dict[str, Any] = {"octoremix": __import__("octoremix")}
+        names: dict[str, Any] = {"__name__": "example", "octoremix": __import__("octoremix")}
         text = page.read_text("utf-8")
         for example in EXAMPLE.finditer(text):
             # Blank lines in front, so that a traceback tells the page's own line.

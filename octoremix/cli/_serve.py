@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Annotated
 
+import attrs
 import typer
 
 from .. import ConfigurationError
@@ -15,7 +16,7 @@ from ._run import Run, execute
 from ._text import cut, shell_command
 
 if TYPE_CHECKING:
-    from ..testing import Emulator, JobRequest
+    from ..testing import Emulator, Fault, JobRequest
 
 __all__ = ["serve"]
 
@@ -39,6 +40,30 @@ def serve(
             "--render/--no-render", help="Make real videos, which needs octoremix\\[demo]."
         ),
     ] = False,
+    profile: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="The dialect it speaks; a wrong name lists them all."),
+    ] = "octopus-doc",
+    refresh: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            metavar="SECONDS",
+            help="How often it looks at its upstream; 0 for at each query, 15 as new-api does.",
+        ),
+    ] = 0.0,
+    faults: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FAULT",
+            help="What goes wrong, as in html_502:on=query,rate=0.1; may be repeated; "
+            "a wrong name lists them all.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(metavar="NUMBER", help="Chooses which calls a fault's rate= hits."),
+    ] = 0,
     json: JSON = False,
     verbose: Verbose = False,
 ) -> None:
@@ -51,7 +76,13 @@ def serve(
     async def work(run: Run) -> None:
         if not 0 <= port <= 65535:
             raise ConfigurationError(f"--port must be from 0 to 65535, not {port}")
-        from ..testing import Emulator  # noqa: PLC0415 - other commands can do without it
+        from ..testing import PROFILES, Emulator  # noqa: PLC0415 - others can do without it
+
+        if profile not in PROFILES:
+            raise ConfigurationError(
+                f"--profile must be one of {', '.join(PROFILES)}, not {printable(profile)}"
+            )
+        plan = [_fault(text, seed) for text in faults or ()]
 
         def take(request: JobRequest) -> float:
             source = cut(request.source_id or "nothing", 40)
@@ -59,15 +90,37 @@ def serve(
             return duration
 
         try:
-            gateway = Emulator(host=host, port=port, duration=take, render=render)
+            gateway = Emulator(
+                host=host,
+                port=port,
+                duration=take,
+                render=render,
+                profile=profile,
+                refresh=refresh,
+                faults=plan,
+            )
         except ImportError:
             raise ConfigurationError(
                 'rendered videos need PyAV, which is not installed: pip install "octoremix[demo]", '
                 "or leave out --render"
             ) from None
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
         await _serve(run, gateway, host, port)
 
     raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), endless=True), work))
+
+
+def _fault(text: str, seed: int) -> Fault:
+    """One fault as the option tells it; it has the seed of all where it names none."""
+    from ..testing import Fault  # noqa: PLC0415 - other commands can do without it
+
+    try:
+        fault = Fault.parse(text)
+    except ValueError as error:
+        reason = printable(error, 2000)  # it may list all faults
+        raise ConfigurationError(f"--faults {printable(text)}: {reason}") from None
+    return fault if "seed=" in text else attrs.evolve(fault, seed=seed)
 
 
 async def _serve(run: Run, gateway: Emulator, host: str, port: int) -> None:
