@@ -25,16 +25,14 @@ class Alarm:
     async def sleep_until(self, when: float) -> None:
         """Sleep until that time of the event loop's clock, until `wake`, or not at all."""
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        if when <= now:
+        if when <= loop.time():
             await asyncio.sleep(0)
             return
         self._sleeper = loop.create_future()
-        if not now < self._rings_at <= when:
+        if when < self._rings_at:
             self.cancel()
-            if when < math.inf:
-                self._rings_at = when
-                self._timer = loop.call_at(when, self._ring)
+            self._rings_at = when
+            self._timer = loop.call_at(when, self._ring)
         try:
             await self._sleeper
         finally:
