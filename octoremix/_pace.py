@@ -9,11 +9,12 @@ import math
 
 from attrs import define
 
+from .policies import LONGEST_RETRY_AFTER
+
 __all__ = ["Pace"]
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
-LONGEST_RETRY_AFTER = 300.0
 LONGEST_SPREAD = 10.0
 
 

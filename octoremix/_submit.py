@@ -96,6 +96,7 @@ class Submitter:
         timeout: Seconds for the answer to one POST.
         concurrency: The most POSTs in flight.
         notify: Told of every `Event`, or ``None``.
+        check: Raises unless what is bought could still be followed.
     """
 
     def __init__(
