@@ -1,5 +1,6 @@
 """An asyncio client for OctopusX's video-remix API: submit, get a future, await it."""
 
+from ._journal import SQLiteJournal
 from ._version import __version__
 from .errors import (
     APIConnectionError,
@@ -12,6 +13,9 @@ from .errors import (
     DownloadError,
     IncompleteDownloadError,
     InvalidResponseError,
+    JournalBusyError,
+    JournalError,
+    KeyReusedError,
     NotAVideoError,
     OctoremixError,
     PermissionDeniedError,
@@ -35,6 +39,7 @@ from .errors import (
 from .futures import RemixFuture
 from .models import Event, RemixRequest, SessionStats, TaskStatus, Video, VideoError
 from .policies import PollPolicy, RetryPolicy
+from .records import InDoubt, JournalEntry
 from .session import Session
 
 __all__ = [
@@ -47,8 +52,13 @@ __all__ = [
     "DetachedError",
     "DownloadError",
     "Event",
+    "InDoubt",
     "IncompleteDownloadError",
     "InvalidResponseError",
+    "JournalBusyError",
+    "JournalEntry",
+    "JournalError",
+    "KeyReusedError",
     "NotAVideoError",
     "OctoremixError",
     "PermissionDeniedError",
@@ -64,6 +74,7 @@ __all__ = [
     "RemixRequest",
     "ResultExpiredError",
     "RetryPolicy",
+    "SQLiteJournal",
     "ServerError",
     "Session",
     "SessionClosedError",

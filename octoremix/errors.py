@@ -18,6 +18,9 @@
     │   ├── UnexpectedRedirectError
     │   └── InvalidResponseError      an answer that can't be understood
     ├── SubmitOutcomeUnknownError     the job may exist and may be billed
+    ├── JournalError                  the journal can't be used, or forbids it
+    │   ├── JournalBusyError
+    │   └── KeyReusedError
     ├── RemixError                    the task ended without a video
     │   ├── RemixFailedError
     │   ├── RemixCancelledError
@@ -57,6 +60,9 @@ __all__ = [
     "DownloadError",
     "IncompleteDownloadError",
     "InvalidResponseError",
+    "JournalBusyError",
+    "JournalError",
+    "KeyReusedError",
     "NotAVideoError",
     "OctoremixError",
     "PermissionDeniedError",
@@ -250,6 +256,23 @@ class SubmitOutcomeUnknownError(OctoremixError):
         self.request = request
         self.sent_at = sent_at
         self.request_id = request_id
+
+
+class JournalError(OctoremixError):
+    """The journal can't be read or written, or what it holds forbids what was asked.
+
+    Attributes:
+        id: The task that could not be recorded: it was accepted and is followed. ``None`` where
+            nothing was sent.
+    """
+
+
+class JournalBusyError(JournalError):
+    """Other processes held the journal for longer than its ``busy_timeout``; nothing was sent."""
+
+
+class KeyReusedError(JournalError):
+    """The key stands for another request already; nothing was sent."""
 
 
 class _TaskError(OctoremixError):

@@ -25,6 +25,8 @@ __all__ = ["Event", "RemixRequest", "SessionStats", "TaskStatus", "Video", "Vide
 
 DEFAULT_MODEL = "veo_3_1-extend"
 
+LONGEST_KEY = 500
+
 _VIDEO_SUFFIXES = frozenset(
     {".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
 )
@@ -207,6 +209,13 @@ def _check_model(_: object, __: object, value: str) -> None:
         raise ConfigurationError(f"model {quoted(model, 80)} is malformed: {fix}")
 
 
+def _check_key(_: object, __: object, value: str | None) -> None:
+    if value is not None:
+        fix = "choose a name of your own for the job, for example 'order-17'"
+        if len(check_text("key", value, fix)) > LONGEST_KEY:
+            raise ConfigurationError(f"key has more than {LONGEST_KEY} characters: {fix}")
+
+
 def _check_extra(_: object, __: object, value: Mapping[str, Any]) -> None:
     taken = {"prompt", "model"} & value.keys()
     if taken:
@@ -243,7 +252,7 @@ class RemixRequest:
         prompt: What the remix should change.
         model: The remix model.
         extra: Further fields of the body, for example ``size`` or ``aspect_ratio``.
-        key: The caller's own name for the job.
+        key: The caller's own name for the job, at most 500 characters, or ``None``.
         metadata: Anything of the caller's, never sent.
 
     Neither ``key`` nor ``metadata`` is part of what makes two requests equal.
@@ -258,7 +267,7 @@ class RemixRequest:
     extra: Mapping[str, Any] = field(
         factory=dict, converter=_mapping, validator=_check_extra, hash=False
     )
-    key: str | None = field(default=None, eq=False)
+    key: str | None = field(default=None, eq=False, validator=_check_key)
     metadata: Any = field(default=None, eq=False, repr=False)
 
 

@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import ssl
-from collections.abc import Callable, KeysView, Mapping
+import time
+from collections.abc import Callable, Collection, KeysView, Mapping
 from functools import partial
 from pathlib import Path
 from types import EllipsisType, TracebackType
 from typing import Any, Self
 
 import aiohttp
+from attrs import evolve
 
 from ._credentials import APIKey, APIKeySource
 from ._download import Downloader, check_target
+from ._evidence import Evidence
+from ._journal import Job, SQLiteJournal, State
 from ._pace import Pace
 from ._poller import Poller
 from ._protocol import API, DEFAULT_BASE_URL, parse_base_url
 from ._queries import Queries, may_be_repeated
-from ._submit import Submitter
+from ._recovery import Recovery
+from ._submit import ENDED_BADLY, NEVER_BOUGHT, Keeper, Order, Submitter
 from ._transport import Transport
 from ._wire import Reading
 from .errors import (
@@ -47,6 +53,7 @@ from .policies import (
     check_type,
     retrying,
 )
+from .records import InDoubt, JournalEntry
 
 __all__ = ["Session"]
 
@@ -71,6 +78,8 @@ class Session:
             after which an edge in front of the gateway gives up, to get an answer where there
             is one.
         submit_concurrency: The most submits in flight.
+        journal: A file, or a `SQLiteJournal`, that keeps what is paid for over the end of this
+            process. It is opened by ``async with`` or the first submit.
         http: Your own `aiohttp.ClientSession`, used and never closed. Its default headers, cookies,
             time-outs and ``raise_for_status`` change nothing here, and its middlewares are not
             run: one that repeats a request could pay twice.
@@ -96,6 +105,7 @@ class Session:
         request_timeout: float = 30.0,
         submit_timeout: float = 120.0,
         submit_concurrency: int = 16,
+        journal: str | os.PathLike[str] | SQLiteJournal | None = None,
         http: aiohttp.ClientSession | None = None,
         proxy: str | bool | None = None,
         ssl: ssl.SSLContext | bool | None = None,
@@ -129,6 +139,10 @@ class Session:
         )
         pace = Pace()
         notify = None if on_event is None else self._notify
+        if journal is not None and not isinstance(journal, SQLiteJournal):
+            journal = SQLiteJournal(journal)
+        self._journal = journal
+        self._ledger = None if journal is None else journal.open(str(self._api.base_url))
         self._queries = Queries(self._api, self._transport.send, retry, timeout=request_timeout)
         self._poller = Poller(
             self._queries.poll,
@@ -137,17 +151,30 @@ class Session:
             request_timeout=request_timeout,
             max_tasks=max_tasks,
             notify=notify,
+            record=None if self._ledger is None else self._ledger.ended,
         )
         self._submitter = Submitter(
             self._api,
             self._transport.send,
             pace,
             retry,
+            Keeper(self._ledger, timeout=submit_timeout),
             timeout=submit_timeout,
             concurrency=submit_concurrency,
             notify=notify,
             check=self._poller.check_running,
         )
+        self._recovery = None
+        if self._ledger is not None:
+            evidence = Evidence(
+                self._api,
+                self._transport.send,
+                self._ledger,
+                request_timeout=request_timeout,
+                submit_timeout=submit_timeout,
+                now=time.time,
+            )
+            self._recovery = Recovery(self._ledger, self._poller, evidence, deadline=poll.deadline)
         self._downloader = Downloader(self._api, self._transport.stream)
         self._pace = pace
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -160,6 +187,8 @@ class Session:
 
     async def __aenter__(self) -> Self:
         self._bind()
+        if self._ledger is not None:
+            await self._ledger.open()
         return self
 
     async def __aexit__(
@@ -177,7 +206,9 @@ class Session:
         prompt: str,
         model: str = DEFAULT_MODEL,
         extra: Mapping[str, Any] | None = None,
+        key: str | None = None,
         deadline: float | EllipsisType | None = ...,
+        retry_failed: bool = False,
     ) -> RemixFuture:
         """Buy one remix and return its future as soon as the gateway accepted the job.
 
@@ -191,18 +222,25 @@ class Session:
             prompt: What the remix should change.
             model: The remix model.
             extra: Further fields of the body, for example ``{"size": "720P"}``.
+            key: Your own name for the job, at most 500 characters; it needs a journal. The same
+                key never buys twice: it gives the same future, or the stored result, in whatever
+                task or process and after a restart. Only where nothing was bought is it sent again.
             deadline: Seconds from the acceptance after which the task is given up, ``None`` for
                 never. Default: that of the `PollPolicy`.
+            retry_failed: Buy again what ended without a video, or was given up in doubt.
 
         Raises:
             ConfigurationError: An argument is malformed; nothing was sent.
             SubmitOutcomeUnknownError: No clear answer came: the job may exist and may be billed.
+            KeyReusedError: The key stands for another request.
+            RemixError: The job of this key ended without a video.
+            JournalError: The journal can't be written; with an ``id`` if the job was accepted.
             APIConnectionError: Nothing was sent, in none of the attempts.
             APIError: The gateway refused; see ``safe_to_resubmit``.
             SessionClosedError: The session is closed.
         """
-        request = _request(video, prompt=prompt, model=model, extra=extra)
-        return await self._submit(video, request, deadline, None)
+        request = _request(video, prompt=prompt, model=model, extra=extra, key=key)
+        return await self._submit(video, request, deadline, None, again=_again(retry_failed))
 
     async def remix(
         self,
@@ -211,7 +249,9 @@ class Session:
         prompt: str,
         model: str = DEFAULT_MODEL,
         extra: Mapping[str, Any] | None = None,
+        key: str | None = None,
         deadline: float | EllipsisType | None = ...,
+        retry_failed: bool = False,
         timeout: float | None = None,
     ) -> Video:
         """Buy one remix and wait for its video.
@@ -224,7 +264,9 @@ class Session:
             prompt: See `submit`.
             model: See `submit`.
             extra: See `submit`.
+            key: See `submit`.
             deadline: See `submit`.
+            retry_failed: See `submit`.
             timeout: Seconds for all of it, or ``None``.
 
         Raises:
@@ -233,10 +275,10 @@ class Session:
             OctoremixError: As `submit` raises.
         """
         check_seconds("timeout", timeout, none=True)
-        request = _request(video, prompt=prompt, model=model, extra=extra)
+        request = _request(video, prompt=prompt, model=model, extra=extra, key=key)
         loop = self._bind()
         end = None if timeout is None else loop.time() + timeout
-        future = await self._submit(video, request, deadline, end)
+        future = await self._submit(video, request, deadline, end, again=_again(retry_failed))
         try:
             return await future.wait(_left(loop, end))
         except (asyncio.CancelledError, TimeoutError) as error:
@@ -307,7 +349,98 @@ class Session:
         elif video.status is not TaskStatus.COMPLETED:
             video = await self.retrieve(video.id)
         attempts = retrying(self._retry, may_be_repeated)
-        return await attempts(self._downloader.download, video, target)
+        saved: Path = await attempts(self._downloader.download, video, target)
+        if self._ledger is not None:
+            self._ledger.downloaded(video.id, saved)
+        return saved
+
+    async def resume(self) -> list[RemixFuture]:
+        """Follow every unfinished task of the journal whose process is gone.
+
+        What such a process had sent without hearing an answer is in doubt from then on; see
+        `in_doubt`. Jobs of another base URL are left alone and named in a warning: a key is never
+        sent to an address that was read from a file. Jobs of a process that lives are its own.
+
+        Returns:
+            The futures of the tasks that this session follows for the journal.
+
+        Raises:
+            ConfigurationError: The session has no journal.
+            JournalError: The journal can't be used.
+        """
+        return await self._recover().resume()
+
+    async def in_doubt(self, *, evidence: bool = False) -> list[InDoubt]:
+        """Return the jobs of the journal that may exist and may have been charged.
+
+        Args:
+            evidence: Look once at the key's own log (at most once a minute, since the gateway
+                allows few looks), and mark each job as ``"charged"``, ``"not seen"`` or
+                ``"unavailable"``. It changes nothing: a log may lag.
+
+        Raises:
+            ConfigurationError: The session has no journal.
+            JournalError: The journal can't be used.
+        """
+        return await self._recover().in_doubt(evidence=evidence)
+
+    async def adopt(self, doubt: InDoubt, task_id: str) -> RemixFuture:
+        """Settle a doubt: this is its task, as the console of the gateway shows it.
+
+        Raises:
+            ConfigurationError: The id is malformed, or the session has no journal.
+            JournalError: The doubt is settled already, or the task is that of another job.
+        """
+        return await self._recover().adopt(doubt, task_id)
+
+    async def resubmit(self, doubt: InDoubt) -> RemixFuture:
+        """Settle a doubt: buy the job once more, **which pays twice if it was bought**.
+
+        Raises:
+            JournalError: The doubt is settled already, or the journal stores no prompts.
+            OctoremixError: As `submit` raises.
+        """
+        request = await self._recover().request_of(doubt)
+        return await self._submit(
+            doubt.video_id,
+            request,
+            ...,
+            None,
+            again=frozenset({State.IN_DOUBT}),
+            attempt=doubt.attempt,
+        )
+
+    async def abandon(self, doubt: InDoubt) -> None:
+        """Settle a doubt: the job is given up, whatever became of it.
+
+        Its key buys nothing any more, unless it is submitted with ``retry_failed=True``.
+
+        Raises:
+            JournalError: The doubt is settled already.
+        """
+        await self._recover().abandon(doubt)
+
+    async def history(
+        self, *, states: Collection[str] | None = None, limit: int | None = None
+    ) -> list[JournalEntry]:
+        """Return the jobs of this session's base URL in the journal, the newest first.
+
+        Args:
+            states: Only jobs that stand so, for example ``["failed", "expired"]``.
+            limit: The most jobs, or ``None`` for all.
+
+        Raises:
+            ConfigurationError: The session has no journal, or there is no such state.
+            JournalError: The journal can't be read.
+        """
+        self._recover()
+        assert self._ledger is not None
+        assert self._journal is not None
+        await self._ledger.open()
+        await self._ledger.flush()
+        return await self._journal.history(
+            states=states, base_url=str(self._api.base_url), limit=limit
+        )
 
     @property
     def stats(self) -> SessionStats:
@@ -352,8 +485,15 @@ class Session:
             try:
                 await self._poller.aclose()
             finally:
-                await self._transport.aclose()
-                closing.set_result(None)
+                await self._close_rest(closing)
+
+    async def _close_rest(self, closing: asyncio.Future[None]) -> None:
+        try:
+            if self._ledger is not None:
+                await self._ledger.aclose()
+        finally:
+            await self._transport.aclose()
+            closing.set_result(None)
 
     async def _submit(
         self,
@@ -361,9 +501,17 @@ class Session:
         request: RemixRequest,
         deadline: float | EllipsisType | None,
         end: float | None,
+        *,
+        again: frozenset[State] = frozenset(),
+        attempt: int | None = None,
     ) -> RemixFuture:
         seconds = self._deadline(deadline)
         loop = self._bind()
+        named = request.key is not None
+        if named:
+            self._recover()
+        elif self._ledger is not None:
+            request = evolve(request, key=secrets.token_hex(16))
         if isinstance(video, RemixFuture):
             await video.wait(_left(loop, end))
             self._bind()
@@ -371,17 +519,32 @@ class Session:
         left = _left(loop, end)
         if left == 0:
             raise APITimeoutError("the time was over before anything was sent or bought")
-        accept = partial(self._accept, request, seconds)
-        return await self._submitter.submit(request, accept, timeout=left)
+        order = Order(
+            request=request,
+            accept=partial(self._accept, request, seconds),
+            take_up=partial(self._take_up, request, seconds),
+            named=named,
+            again=again | NEVER_BOUGHT,
+            attempt=attempt,
+        )
+        return await self._submitter.submit(order, timeout=left)
+
+    def _take_up(self, request: RemixRequest, deadline: float | None, job: Job) -> RemixFuture:
+        return self._recover().take_up(job, request, deadline)
+
+    def _recover(self) -> Recovery:
+        self._bind()
+        if self._recovery is None:
+            raise ConfigurationError(
+                "the session has no journal: pass journal='remixes.db', or any other path"
+            )
+        return self._recovery
 
     def _accept(
         self, request: RemixRequest, deadline: float | None, accepted: Reading
     ) -> RemixFuture:
         task_id = accepted.task_id
-        future = self._poller.follow(task_id, deadline=deadline, request=request, accepted=accepted)
-        if self._on_event is not None:
-            self._notify(Event(kind="accepted", id=task_id, video=accepted.video))
-        return future
+        return self._poller.follow(task_id, deadline=deadline, request=request, accepted=accepted)
 
     def _deadline(self, deadline: float | EllipsisType | None) -> float | None:
         if deadline is ...:
@@ -424,9 +587,14 @@ def _request(
     prompt: str,
     model: str,
     extra: Mapping[str, Any] | None,
+    key: str | None,
 ) -> RemixRequest:
     video_id = video.id if isinstance(video, (Video, RemixFuture)) else video
-    return RemixRequest(video_id=video_id, prompt=prompt, model=model, extra=extra or {})
+    return RemixRequest(video_id=video_id, prompt=prompt, model=model, extra=extra or {}, key=key)
+
+
+def _again(retry_failed: bool) -> frozenset[State]:
+    return ENDED_BADLY if retry_failed else frozenset()
 
 
 def _left(loop: asyncio.AbstractEventLoop, end: float | None) -> float | None:
