@@ -1,5 +1,6 @@
 """An asyncio client for OctopusX's video-remix API: submit, get a future, await it."""
 
+from ._batch import Batch, BatchEvent, Outcome, RemixChain
 from ._journal import SQLiteJournal
 from ._version import __version__
 from .errors import (
@@ -17,6 +18,7 @@ from .errors import (
     JournalError,
     KeyReusedError,
     NotAVideoError,
+    NotSubmittedError,
     OctoremixError,
     PermissionDeniedError,
     PollingFailedError,
@@ -48,6 +50,8 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "BadRequestError",
+    "Batch",
+    "BatchEvent",
     "ConfigurationError",
     "DetachedError",
     "DownloadError",
@@ -60,13 +64,16 @@ __all__ = [
     "JournalError",
     "KeyReusedError",
     "NotAVideoError",
+    "NotSubmittedError",
     "OctoremixError",
+    "Outcome",
     "PermissionDeniedError",
     "PollPolicy",
     "PollingFailedError",
     "QuotaExceededError",
     "RateLimitError",
     "RemixCancelledError",
+    "RemixChain",
     "RemixError",
     "RemixExpiredError",
     "RemixFailedError",

@@ -29,6 +29,7 @@ from ..errors import (
     APIConnectionError,
     APITimeoutError,
     KeyReusedError,
+    NotSubmittedError,
     RateLimitError,
     SessionClosedError,
     SubmitOutcomeUnknownError,
@@ -170,7 +171,7 @@ class Submitter:
         purchase = Purchase(self._buy(order), loop=loop, name="octoremix submit")
         purchase.order = order
         self._purchases.add(purchase)
-        if order.named:
+        if order.named and not order.known_only:
             self._named[order.key] = purchase
         purchase.add_done_callback(self._done)
         return purchase
@@ -233,6 +234,8 @@ class Submitter:
             known = await self._keeper.known(order)
             if known is not None:
                 return known
+            if order.known_only:
+                raise NotSubmittedError("it was not bought before, and nothing is bought now")
             for doubt in doubts_about(order.request):
                 log.warning("%s; the gateway decides", doubt)
             attempts = retrying(self._retry, self._may_be_repeated)
