@@ -39,7 +39,7 @@ from .errors import (
     WaitTimeoutError,
 )
 from .futures import RemixFuture
-from .models import Event, RemixRequest, SessionStats, TaskStatus, Video, VideoError
+from .models import Event, KeyUsage, RemixRequest, SessionStats, TaskStatus, Video, VideoError
 from .policies import PollPolicy, RetryPolicy
 from .records import InDoubt, JournalEntry
 from .session import Session
@@ -63,6 +63,7 @@ __all__ = [
     "JournalEntry",
     "JournalError",
     "KeyReusedError",
+    "KeyUsage",
     "NotAVideoError",
     "NotSubmittedError",
     "OctoremixError",

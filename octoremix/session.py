@@ -47,6 +47,7 @@ from .futures import RemixFuture
 from .models import (
     DEFAULT_MODEL,
     Event,
+    KeyUsage,
     RemixRequest,
     SessionStats,
     TaskStatus,
@@ -577,9 +578,22 @@ class Session:
         assert self._journal is not None
         await self._ledger.open()
         await self._ledger.flush()
-        return await self._journal.history(
-            states=states, base_url=str(self._api.base_url), limit=limit
-        )
+        return await self._journal.history(states=states, base_url=self.base_url, limit=limit)
+
+    async def usage(self) -> KeyUsage:
+        """Ask what the key was given and has used; sent once, since the gateway allows few.
+
+        Raises:
+            APIConnectionError: No answer.
+            APIError: The gateway refused, or has no such answer.
+        """
+        self._bind()
+        return await self._queries.usage()
+
+    @property
+    def base_url(self) -> str:
+        """The gateway's address, without ``/v1``."""
+        return str(self._api.base_url)
 
     @property
     def stats(self) -> SessionStats:

@@ -32,6 +32,7 @@ PUBLIC = [
     "JournalEntry",
     "JournalError",
     "KeyReusedError",
+    "KeyUsage",
     "NotAVideoError",
     "NotSubmittedError",
     "OctoremixError",
