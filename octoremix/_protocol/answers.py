@@ -101,14 +101,15 @@ def read_usage(response: Response) -> KeyUsage:
         document = load_json(response.body) if response.complete else None
     except (ValueError, RecursionError):
         document = None
-    data = document.get("data") if isinstance(document, dict) else None
     # Here alone the code of success is the boolean.
-    if response.status == HTTPStatus.OK and isinstance(data, dict) and document.get("code") is True:
-        try:
-            return usage_of(data)
-        except ValueError as error:
-            raise invalid(response, str(error)) from None
-    raise read_error(response)
+    if response.status != HTTPStatus.OK or not isinstance(document, dict):
+        raise read_error(response)
+    if document.get("code") is not True or not isinstance(document.get("data"), dict):
+        raise read_error(response)
+    try:
+        return usage_of(document["data"])
+    except ValueError as error:
+        raise invalid(response, str(error)) from None
 
 
 def read_error(response: Response, task_id: str | None = None) -> APIError:
