@@ -103,30 +103,36 @@ class Session:
         max_tasks: int = 1_000_000,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
+        try:
+            check_seconds("request_timeout", request_timeout)
+            address = base_url or os.environ.get("OCTOPUSX_BASE_URL") or DEFAULT_BASE_URL
+            self._api = API(parse_base_url(address))
+            self._transport = Transport(
+                self._api,
+                APIKey(os.environ.get("OCTOPUSX_API_KEY") if api_key is None else api_key),
+                http=http,
+                proxy=proxy,
+                ssl=ssl,
+                headers=headers,
+                timeout=request_timeout,
+            )
+        except ConfigurationError as error:
+            raise error.with_traceback(None)  # noqa: B904  # itself, without the checks' frames
+        finally:
+            # A traceback shows the locals of its frames, and the checks below may fail.
+            del api_key, headers, proxy
         check_type("poll", poll, PollPolicy)
         check_type("retry", retry, RetryPolicy)
         if http is not None:
             check_type("http", http, aiohttp.ClientSession)
         if on_event is not None and not callable(on_event):
             raise ConfigurationError("on_event must be callable: it is handed every Event")
-        check_seconds("request_timeout", request_timeout)
         check_seconds("submit_timeout", submit_timeout)
         check_count("submit_concurrency", submit_concurrency)
         check_count("max_tasks", max_tasks)
         self._poll_policy = poll
         self._retry = retry
         self._on_event = on_event
-        address = base_url or os.environ.get("OCTOPUSX_BASE_URL") or DEFAULT_BASE_URL
-        self._api = API(parse_base_url(address))
-        self._transport = Transport(
-            self._api,
-            APIKey(os.environ.get("OCTOPUSX_API_KEY") if api_key is None else api_key),
-            http=http,
-            proxy=proxy,
-            ssl=ssl,
-            headers=headers,
-            timeout=request_timeout,
-        )
         pace = Pace()
         notify = None if on_event is None else self._notify
         self._queries = Queries(self._api, self._transport.send, retry, timeout=request_timeout)
@@ -155,6 +161,8 @@ class Session:
         self._closed = False
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_closing"):  # a setting was refused, and a debugger shows the frame
+            return "<octoremix.Session, not made>"
         state = "closed" if self._closed else f"follows {len(self.pending)} tasks"
         return f"<octoremix.Session at {self._api.base_url}: {state}>"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import itertools
 import json
 import logging
@@ -208,6 +209,46 @@ def test_a_key_that_is_none_is_refused(key: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("OCTOPUSX_API_KEY", " ")
     with pytest.raises(ConfigurationError, match="key is missing"):
         Session(key)
+
+
+def holding(key: str) -> Any:
+    """Return a callable whose own `repr` shows the key."""
+    return functools.partial(str, key)
+
+
+@pytest.mark.parametrize("source", [KEY, holding(KEY)], ids=["key", "callable"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"base_url": "octopusx.ai"},
+        {"request_timeout": 0},
+        {"proxy": "socks5://127.0.0.1:1"},
+        {"headers": {"Authorization": f"Bearer {KEY}"}},
+        {"headers": {"X-Key": KEY}, "max_tasks": 0},
+        {"poll": 10},
+        {"on_event": "print"},
+    ],
+    ids="-".join,
+)
+def test_no_refused_setting_shows_the_key(source: Any, wrong: dict[str, Any]) -> None:
+    """Whichever setting is refused, no frame of ours holds the key, its callable or the headers."""
+    with pytest.raises(ConfigurationError) as caught:
+        Session(source, **{"base_url": "http://127.0.0.1:9", **wrong})
+    assert_hidden(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [f"Bearer {KEY}", f"{KEY} {KEY}"])
+def test_a_session_does_not_repeat_a_malformed_key(
+    wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that is refused is in no frame either, given or from the environment."""
+    with pytest.raises(ConfigurationError, match="OCTOPUSX_API_KEY") as given:
+        Session(wrong)
+    assert_hidden(given.value)
+    monkeypatch.setenv("OCTOPUSX_API_KEY", wrong)
+    with pytest.raises(ConfigurationError, match="OCTOPUSX_API_KEY") as found:
+        Session()
+    assert_hidden(found.value)
 
 
 def test_white_space_around_a_key_is_no_part_of_it() -> None:
