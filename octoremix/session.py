@@ -10,7 +10,7 @@ from collections.abc import Callable, KeysView, Mapping
 from functools import partial
 from pathlib import Path
 from types import EllipsisType, TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import aiohttp
 
@@ -165,6 +165,14 @@ class Session:
             return "<octoremix.Session, not made>"
         state = "closed" if self._closed else f"follows {len(self.pending)} tasks"
         return f"<octoremix.Session at {self._api.base_url}: {state}>"
+
+    def __reduce__(self) -> NoReturn:
+        # What copy, deepcopy and pickle have in common. A copy would share the poller, the key and
+        # the connections, but not know when they are closed.
+        raise TypeError(
+            "a session can't be copied or pickled: share the one that there is, or make another "
+            "where it is needed"
+        )
 
     async def __aenter__(self) -> Self:
         self._bind()
