@@ -16,6 +16,7 @@ from typing import Any
 
 from ._alarm import Alarm
 from ._pace import Pace
+from ._permits import tell_pause
 from ._schedule import EndEveryWait, Schedule, refusal
 from ._timetable import FollowedTask
 from ._wire import Reading
@@ -345,10 +346,7 @@ class Poller:
 
     def _cool_down(self, error: RateLimitError, sent_at: float, now: float) -> None:
         pause = self._pace.poll_refused(sent_at, now, error.retry_after)
-        if pause is not None:
-            log.info("polls and submits pause for %.1f s after a 429", pause)
-            if self._notify is not None:
-                self._notify(Event(kind="cool_down", delay=pause))
+        tell_pause("polls and submits", pause, self._notify)
 
     def _settle(self, task: FollowedTask, outcome: Video | OctoremixError) -> None:
         task.handle._settle(outcome)

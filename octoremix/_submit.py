@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from ._pace import Pace
+from ._permits import tell_pause
 from ._protocol import (
     API,
     Refused,
@@ -328,10 +329,7 @@ class Submitter:
     def _cool_down(self, error: RateLimitError, started: float) -> None:
         now = asyncio.get_running_loop().time()
         pause = self._pace.submit_refused(started, now, error.retry_after)
-        if pause is not None:
-            log.info("submits pause for %.1f s after a 429", pause)
-            if self._notify is not None:
-                self._notify(Event(kind="cool_down", delay=pause))
+        tell_pause("submits", pause, self._notify)
 
 
 def _current() -> _Purchase:
