@@ -240,9 +240,10 @@ class Poller:
     def _next_turn(self, now: float) -> float:
         """Return when the runner has something to do next."""
         until = min(self._schedule.next_deadline(), *self._polls.values(), math.inf)
-        if len(self._polls) < self._policy.concurrency:
-            until = min(until, max(self._schedule.next_poll(), self._pace.poll_at(now)))
-        return until
+        room = len(self._polls) < self._policy.concurrency
+        due = self._schedule.next_poll() if room else math.inf
+        self._pace.polls_wait = due <= now
+        return min(until, max(due, self._pace.poll_at(now)))
 
     async def _poll(self, loop: asyncio.AbstractEventLoop, task: FollowedTask, now: float) -> None:
         """Poll a task, and then whatever else is due, until nothing is."""

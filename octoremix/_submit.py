@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from ._pace import Pace
-from ._permits import tell_pause
+from ._permits import submit_permit, tell_pause
 from ._protocol import (
     API,
     Refused,
@@ -259,11 +259,7 @@ class Submitter:
                 purchase.out = False
 
     async def _permit(self) -> None:
-        loop = asyncio.get_running_loop()
-        opens_at = self._pace.submit_at(loop.time())
-        while opens_at > loop.time():
-            await asyncio.sleep(opens_at - loop.time())
-            opens_at = self._pace.submit_at(loop.time())  # another 429 may have come
+        await submit_permit(self._pace)
 
     async def _post(self, request: RemixRequest, purchase: _Purchase) -> Response:
         def on_sent() -> None:

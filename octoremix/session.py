@@ -17,6 +17,7 @@ import aiohttp
 from ._credentials import APIKey, APIKeySource
 from ._download import Downloader, check_target
 from ._pace import Pace
+from ._permits import query_permit
 from ._poller import Poller
 from ._protocol import API, DEFAULT_BASE_URL, parse_base_url
 from ._queries import Queries, may_be_repeated
@@ -43,6 +44,7 @@ from .policies import (
     PollPolicy,
     RetryPolicy,
     check_count,
+    check_rate,
     check_seconds,
     check_type,
     retrying,
@@ -71,6 +73,8 @@ class Session:
             after which an edge in front of the gateway gives up, to get an answer where there
             is one.
         submit_concurrency: The most submits in flight.
+        rate_limit: The most requests to the gateway that start in a second, submits before polls;
+            ``None`` for no limit. Downloads from elsewhere don't count.
         http: Your own `aiohttp.ClientSession`, used and never closed. Its default headers, cookies,
             time-outs and ``raise_for_status`` change nothing here, and its middlewares are not
             run: one that repeats a request could pay twice.
@@ -96,6 +100,7 @@ class Session:
         request_timeout: float = 30.0,
         submit_timeout: float = 120.0,
         submit_concurrency: int = 16,
+        rate_limit: float | None = None,
         http: aiohttp.ClientSession | None = None,
         proxy: str | bool | None = None,
         ssl: ssl.SSLContext | bool | None = None,
@@ -105,6 +110,9 @@ class Session:
     ) -> None:
         try:
             check_seconds("request_timeout", request_timeout)
+            check_rate("rate_limit", rate_limit)
+            self._pace = pace = Pace(rate_limit)
+            query = partial(query_permit, pace)
             address = base_url or os.environ.get("OCTOPUSX_BASE_URL") or DEFAULT_BASE_URL
             self._api = API(parse_base_url(address))
             self._transport = Transport(
@@ -115,6 +123,7 @@ class Session:
                 ssl=ssl,
                 headers=headers,
                 timeout=request_timeout,
+                permit=query,
             )
         except ConfigurationError as error:
             raise error.with_traceback(None)  # noqa: B904  # itself, without the checks' frames
@@ -133,9 +142,9 @@ class Session:
         self._poll_policy = poll
         self._retry = retry
         self._on_event = on_event
-        pace = Pace()
         notify = None if on_event is None else self._notify
-        self._queries = Queries(self._api, self._transport.send, retry, timeout=request_timeout)
+        send = self._transport.send
+        self._queries = Queries(self._api, send, query, retry, timeout=request_timeout)
         self._poller = Poller(
             self._queries.poll,
             poll,
@@ -146,7 +155,7 @@ class Session:
         )
         self._submitter = Submitter(
             self._api,
-            self._transport.send,
+            send,
             pace,
             retry,
             timeout=submit_timeout,
@@ -155,7 +164,6 @@ class Session:
             check=self._poller.check_running,
         )
         self._downloader = Downloader(self._api, self._transport.stream)
-        self._pace = pace
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Future[None] | None = None
         self._closed = False
