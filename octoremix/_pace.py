@@ -200,9 +200,8 @@ class Pace:
 
     def _polls_wait(self, now: float) -> bool:
         """Whether a poll would start if it had a permit."""
-        if not self.polls_wait or now < self._polls.opens_at:
-            return False
-        return now >= self._spread_until or now >= self._next_start
+        # In a pause the next start is its end.
+        return self.polls_wait and (now >= self._spread_until or now >= self._next_start)
 
     def poll_refused(self, sent_at: float, now: float, retry_after: float | None) -> float | None:
         """Note a poll's 429.

@@ -59,7 +59,7 @@ class Session:
     """Submits remixes and follows them, all with one poller.
 
     It is made without an event loop and without I/O, and belongs to the loop of its first use.
-    Leave it by ``async with`` or `aclose`.
+    Leave it by ``async with`` or `aclose`. It can't be copied or pickled.
 
     Args:
         api_key: The key, or a callable that returns it (plain or awaitable), asked before each

@@ -158,7 +158,7 @@ def test_polls_that_pause_hold_nobody_back() -> None:
     for _ in range(2 * IN_A_ROW):
         now = pace.submit_at(now)
         pace.submit_started(now)
-    assert now < 11
+    assert now == pytest.approx(10.55)
 
 
 def test_every_fourth_permit_is_for_others() -> None:
@@ -176,6 +176,19 @@ def test_every_fourth_permit_is_for_others() -> None:
             pace.submit_started(now)
             kinds += "S"
     assert kinds == "SSSPSSSPSSSP"
+
+
+def test_a_querys_turn_is_no_submits() -> None:
+    """After three submits in a row the next permit is the query's, whoever asks first."""
+    pace = Pace(1)
+    pace.submits.join("endless")
+    pace.queries.join("a query")
+    for now in range(IN_A_ROW):
+        assert pace.query_at(now) > now
+        pace.submit_started(now)
+
+    assert pace.submit_at(3) > 3
+    assert pace.query_at(3) == 3
 
 
 def test_a_turn_that_no_poll_takes_is_lost_alone() -> None:
