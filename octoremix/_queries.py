@@ -33,6 +33,9 @@ _MARGIN = 0.5
 _PASSING = (APIConnectionError, RateLimitError, ServerError, IncompleteDownloadError)
 
 
+Permit = Callable[[], Coroutine[Any, Any, None]]
+
+
 class Send(Protocol):
     """Sends one request and returns its answer."""
 
@@ -52,13 +55,17 @@ class Queries:
     Args:
         api: Builds the requests.
         send: Sends them.
+        permit: Waits until one may be sent; a poll that is sent here has its permit already.
         retry: When one query of a caller's is repeated; a poll is repeated by the schedule.
         timeout: Seconds that one query of a caller's may take; a poll is timed by the poller.
     """
 
-    def __init__(self, api: API, send: Send, retry: RetryPolicy, *, timeout: float) -> None:
+    def __init__(
+        self, api: API, send: Send, permit: Permit, retry: RetryPolicy, *, timeout: float
+    ) -> None:
         self._api = api
         self._send = send
+        self._permit = permit
         self._retry = retry
         self._timeout = timeout
 
@@ -78,7 +85,17 @@ class Queries:
         Raises:
             OctoremixError: There was no good answer.
         """
+        await self._permit()
         return read_usage(await self._send(self._api.key_usage(), timeout=self._timeout))
+
+    async def key_log(self) -> Response:
+        """Ask for the records of what the key was charged for, once.
+
+        Raises:
+            OctoremixError: There was no answer.
+        """
+        await self._permit()
+        return await self._send(self._api.key_log(), timeout=self._timeout)
 
     async def poll(
         self, task_id: str, last: Reading | None, stalled: bool, until: float
@@ -120,10 +137,12 @@ class Queries:
         if left <= 0:
             return None
         try:
-            timeout = min(left, _RECORD_TIMEOUT)
-            record = await self._ask(self._api.legacy_query, task_id, timeout)
-        except OctoremixError as error:
-            log.debug("no record of task %s on the older route: %s", quoted(task_id), error)
+            # Timed as a whole: the wait for a permit is a part of the poll's time too.
+            async with asyncio.timeout(min(left, _RECORD_TIMEOUT)):
+                record = await self._ask(self._api.legacy_query, task_id, None)
+        except (OctoremixError, TimeoutError) as error:
+            why = str(error) or "no answer in time"
+            log.debug("no record of task %s on the older route: %s", quoted(task_id), why)
             return None
         return None if record.status is TaskStatus.UNKNOWN else record
 
@@ -131,8 +150,9 @@ class Queries:
         self,
         build: Callable[[str], Request],
         task_id: str,
-        timeout: float,
+        timeout: float | None,
     ) -> Reading:
+        await self._permit()
         try:
             response = await self._send(build(task_id), timeout=timeout)
             return read_task(response, task_id)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, KeysView, Mapping
 from functools import partial
 from pathlib import Path
 from types import EllipsisType, TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import aiohttp
 
@@ -32,6 +32,7 @@ from ._download import Downloader, check_target
 from ._evidence import Evidence
 from ._journal import SQLiteJournal, State
 from ._pace import Pace
+from ._permits import query_permit
 from ._poller import Poller
 from ._protocol import API, DEFAULT_BASE_URL, parse_base_url
 from ._queries import Queries, may_be_repeated
@@ -58,6 +59,7 @@ from .policies import (
     PollPolicy,
     RetryPolicy,
     check_count,
+    check_rate,
     check_seconds,
     check_type,
     retrying,
@@ -73,7 +75,7 @@ class Session:
     """Submits remixes and follows them, all with one poller.
 
     It is made without an event loop and without I/O, and belongs to the loop of its first use.
-    Leave it by ``async with`` or `aclose`.
+    Leave it by ``async with`` or `aclose`. It can't be copied or pickled.
 
     Args:
         api_key: The key, or a callable that returns it (plain or awaitable), asked before each
@@ -89,6 +91,8 @@ class Session:
         submit_concurrency: The most submits in flight.
         journal: A file, or a `SQLiteJournal`, that keeps what is paid for over the end of this
             process. It is opened by ``async with`` or the first submit.
+        rate_limit: The most requests to the gateway that start in a second, submits before polls;
+            ``None`` for no limit. Downloads from elsewhere don't count.
         http: Your own `aiohttp.ClientSession`, used and never closed. Its default headers, cookies,
             time-outs and ``raise_for_status`` change nothing here, and its middlewares are not
             run: one that repeats a request could pay twice.
@@ -114,6 +118,7 @@ class Session:
         request_timeout: float = 30.0,
         submit_timeout: float = 120.0,
         submit_concurrency: int = 16,
+        rate_limit: float | None = None,
         journal: str | os.PathLike[str] | SQLiteJournal | None = None,
         http: aiohttp.ClientSession | None = None,
         proxy: str | bool | None = None,
@@ -122,36 +127,46 @@ class Session:
         max_tasks: int = 1_000_000,
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
+        try:
+            check_seconds("request_timeout", request_timeout)
+            check_rate("rate_limit", rate_limit)
+            self._pace = pace = Pace(rate_limit)
+            query = partial(query_permit, pace)
+            address = base_url or os.environ.get("OCTOPUSX_BASE_URL") or DEFAULT_BASE_URL
+            self._api = API(parse_base_url(address))
+            self._transport = Transport(
+                self._api,
+                APIKey(os.environ.get("OCTOPUSX_API_KEY") if api_key is None else api_key),
+                http=http,
+                proxy=proxy,
+                ssl=ssl,
+                headers=headers,
+                timeout=request_timeout,
+                permit=query,
+            )
+        except ConfigurationError as error:
+            raise error.with_traceback(None)  # noqa: B904  # itself, without the checks' frames
+        finally:
+            # A traceback shows the locals of its frames, and the checks below may fail.
+            del api_key, headers, proxy
         check_type("poll", poll, PollPolicy)
         check_type("retry", retry, RetryPolicy)
         if http is not None:
             check_type("http", http, aiohttp.ClientSession)
         if on_event is not None and not callable(on_event):
             raise ConfigurationError("on_event must be callable: it is handed every Event")
-        check_seconds("request_timeout", request_timeout)
         check_seconds("submit_timeout", submit_timeout)
         check_count("submit_concurrency", submit_concurrency)
         check_count("max_tasks", max_tasks)
         self._retry = retry
         self._on_event = on_event
-        address = base_url or os.environ.get("OCTOPUSX_BASE_URL") or DEFAULT_BASE_URL
-        self._api = API(parse_base_url(address))
-        self._transport = Transport(
-            self._api,
-            APIKey(os.environ.get("OCTOPUSX_API_KEY") if api_key is None else api_key),
-            http=http,
-            proxy=proxy,
-            ssl=ssl,
-            headers=headers,
-            timeout=request_timeout,
-        )
-        pace = Pace()
         notify = None if on_event is None else self._notify
         if journal is not None and not isinstance(journal, SQLiteJournal):
             journal = SQLiteJournal(journal)
         self._journal = journal
         self._ledger = None if journal is None else journal.open(str(self._api.base_url))
-        self._queries = Queries(self._api, self._transport.send, retry, timeout=request_timeout)
+        send = self._transport.send
+        self._queries = Queries(self._api, send, query, retry, timeout=request_timeout)
         self._poller = Poller(
             self._queries.poll,
             poll,
@@ -163,7 +178,7 @@ class Session:
         )
         self._submitter = Submitter(
             self._api,
-            self._transport.send,
+            send,
             pace,
             retry,
             Keeper(self._ledger, timeout=submit_timeout),
@@ -175,10 +190,8 @@ class Session:
         self._recovery = None
         if self._ledger is not None:
             evidence = Evidence(
-                self._api,
-                self._transport.send,
+                self._queries.key_log,
                 self._ledger,
-                request_timeout=request_timeout,
                 submit_timeout=submit_timeout,
                 now=time.time,
             )
@@ -191,14 +204,23 @@ class Session:
             bind=self._bind,
         )
         self._downloader = Downloader(self._api, self._transport.stream)
-        self._pace = pace
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Future[None] | None = None
         self._closed = False
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_closing"):  # a setting was refused, and a debugger shows the frame
+            return "<octoremix.Session, not made>"
         state = "closed" if self._closed else f"follows {len(self.pending)} tasks"
         return f"<octoremix.Session at {self._api.base_url}: {state}>"
+
+    def __reduce__(self) -> NoReturn:
+        # What copy, deepcopy and pickle have in common. A copy would share the poller, the key and
+        # the connections, but not know when they are closed.
+        raise TypeError(
+            "a session can't be copied or pickled: share the one that there is, or make another "
+            "where it is needed"
+        )
 
     async def __aenter__(self) -> Self:
         self._bind()

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from .._journal import Job
 from .._pace import Pace
+from .._permits import submit_permit, tell_pause
 from .._protocol import (
     API,
     Refused,
@@ -274,11 +275,7 @@ class Submitter:
         return future
 
     async def _permit(self) -> None:
-        loop = asyncio.get_running_loop()
-        opens_at = self._pace.submit_at(loop.time())
-        while opens_at > loop.time():
-            await asyncio.sleep(opens_at - loop.time())
-            opens_at = self._pace.submit_at(loop.time())  # another 429 may have come
+        await submit_permit(self._pace)
 
     async def _bought(self, request: RemixRequest, purchase: Purchase, job: Job | None) -> Reading:
         started = asyncio.get_running_loop().time()
@@ -358,7 +355,4 @@ class Submitter:
     def _cool_down(self, error: RateLimitError, started: float) -> None:
         now = asyncio.get_running_loop().time()
         pause = self._pace.submit_refused(started, now, error.retry_after)
-        if pause is not None:
-            log.info("submits pause for %.1f s after a 429", pause)
-            if self._notify is not None:
-                self._notify(Event(kind="cool_down", delay=pause))
+        tell_pause("submits", pause, self._notify)

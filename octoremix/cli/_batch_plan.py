@@ -66,9 +66,7 @@ class Plan:
         return max(waves, requests / rate if rate else 0.0)
 
 
-def plan(
-    lines: Iterable[Line], journal: Sequence[JournalEntry], *, retry_failed: bool
-) -> Plan:
+def plan(lines: Iterable[Line], journal: Sequence[JournalEntry], *, retry_failed: bool) -> Plan:
     """Compare an input with what its folder's journal has.
 
     Args:

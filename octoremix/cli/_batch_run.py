@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attrs import define, field
@@ -12,7 +12,6 @@ from .. import (
     APIError,
     Batch,
     BatchEvent,
-    DownloadError,
     Event,
     NotSubmittedError,
     OctoremixError,
@@ -21,7 +20,6 @@ from .. import (
     Session,
     SubmitOutcomeUnknownError,
     TaskStatus,
-    WaitError,
 )
 from ..errors import printable
 from ._batch_display import Progress, shown
@@ -123,7 +121,10 @@ class BatchRun:
             jobs=len(self.lines),
             bought=self._bought,
             used=self._used,
-            **{name: counts[name] for name in ("done", "failed", "in_doubt", "not_submitted")},
+            done=counts["done"],
+            failed=counts["failed"],
+            in_doubt=counts["in_doubt"],
+            not_submitted=counts["not_submitted"],
         )
         if not output.json:
             output.write(printable(self.folder, 4096))
@@ -228,16 +229,23 @@ def _event_of(outcome: Outcome) -> str:
     error = outcome.error
     if error is None:
         return "completed" if outcome.path is None else "downloaded"
-    if isinstance(error, NotSubmittedError):
-        return "not_submitted"
-    if isinstance(error, SubmitOutcomeUnknownError):
-        return "abandoned" if error.abandoned else "in_doubt"
-    if outcome.id is None and isinstance(error, APIError) and not error.safe_to_resubmit:
-        return "in_doubt"
-    if isinstance(error, RemixError):
-        return "failed" if error.video is None else str(error.video.status)
+    if isinstance(error, RemixError) and error.video is not None:
+        return str(error.video.status)
     if outcome.video is not None and outcome.video.status is TaskStatus.COMPLETED:
         return "download_failed"
-    if isinstance(error, (DownloadError, WaitError)) or error.id is not None:
-        return "detached"
-    return "refused"
+    return next((word for kind, word in _WORDS if kind(error)), "refused")
+
+
+def _is_doubt(error: OctoremixError) -> bool:
+    if isinstance(error, SubmitOutcomeUnknownError):
+        return not error.abandoned
+    # Such as a redirect, after which it may have been bought.
+    return error.id is None and isinstance(error, APIError) and not error.safe_to_resubmit
+
+
+_WORDS: tuple[tuple[Callable[[OctoremixError], bool], str], ...] = (
+    (lambda error: isinstance(error, NotSubmittedError), "not_submitted"),
+    (_is_doubt, "in_doubt"),
+    (lambda error: isinstance(error, SubmitOutcomeUnknownError), "abandoned"),
+    (lambda error: error.id is not None, "detached"),  # it goes on, and is followed the next time
+)
