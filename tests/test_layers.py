@@ -17,7 +17,7 @@ PACKAGE = Path(octoremix.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_version"}),
     frozenset({"models", "policies", "_credentials", "_environment"}),
-    frozenset({"_wire", "_schedule", "_strategy", "_timetable", "_pace"}),
+    frozenset({"_wire", "_schedule", "_strategy", "_timetable", "_pace", "_names"}),
     frozenset({"_alarm", "_protocol", "_translation", "futures"}),
     frozenset({"_transport", "_poller", "_journal", "_download"}),
     frozenset({"_submit", "_queries", "_recovery", "_batch"}),
