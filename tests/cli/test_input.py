@@ -16,7 +16,7 @@ import pytest
 
 from octoremix import ConfigurationError, RemixRequest
 from octoremix.cli._input import InputError, Line, read_input, read_stream
-from octoremix.cli._input.lines import LONGEST_LINE
+from octoremix.cli._input.lines import CHUNK, LONGEST_LINE
 
 
 def read(text: str | bytes, **settings: Any) -> list[Line]:
@@ -92,6 +92,8 @@ def test_what_spreadsheets_write_is_read(delimiter: str, encoding: str, end: str
 def test_the_first_line_may_tell_the_delimiter() -> None:
     """Excel's own line for the delimiter is followed, and counted."""
     assert shown(read("sep=;\nvideo;prompt\nv1;a,b\n")) == [(3, "v1", "a,b", {})]
+    text = "SEP=;\r\nkey,model,x;video;prompt\r\n1;v1;a\r\n"
+    assert shown(read(text)) == [(3, "v1", "a", {"key,model,x": "1"})]
 
 
 def test_a_model_is_given_by_the_line_or_by_the_caller() -> None:
@@ -238,6 +240,9 @@ def test_every_bad_line_is_told() -> None:
         ('{"video": "v", "prompt": "p", "a": 1e999}', "extra can't be written as JSON"),
         ('{"video": "v", "prompt": "p", "a": ' + "1" * 5000 + "}", "a number of too many digits"),
         ('{"video": "v", "prompt": "p", "a": ' + "[" * 33 + "]" * 33 + "}", "deeper than 32"),
+        ('{"video": "v", "prompt": ' + "[" * 900 + "]" * 900 + "}", "deeper than 32"),
+        ('{"video": "v", "prompt": "p", "key": ' + "[" * 900 + "]" * 900 + "}", "deeper than 32"),
+        ('{"video": "v", "prompt": "p", "\\ud800": 1}', "extra can't be written"),
         ('{"a": ' * 100_000, "is nested too deeply"),
         ('{"video": "v", "prompt": "p" "a"}', "is no JSON: Expecting ',' delimiter at char"),
         ('{"video": "v", "prompt": "p"},', "holds more than one object"),
@@ -323,6 +328,14 @@ def test_a_quotation_mark_that_is_never_closed_is_told_where_it_opens() -> None:
     ]
 
 
+def test_what_follows_a_misplaced_quotation_mark_is_not_judged() -> None:
+    """Where a cell of many lines ends in the wrong place, the rows after it can't be told apart."""
+    [problem] = problems('video,prompt\nv,"p\nv,"q\n,r')
+
+    assert problem.startswith("line 2: a quotation mark in a quoted cell is not doubled")
+    assert problem.endswith("; what follows was not read")
+
+
 def test_a_key_is_given_once() -> None:
     """Two equal keys would be one job, so the second is refused, with the line of the first."""
     text = "video,prompt,key\nv,p,a\nv,q,A\nv,r, a \n"
@@ -372,6 +385,19 @@ def test_a_line_too_long_for_memory_is_passed_over() -> None:
         assert [problem.partition(":")[0] for problem in found] == ["line 2", "line 4"]
     assert problems(longest + too_long) == ["line 2: is longer than 1,048,576 bytes"]
     assert len(read(longest)) == 1
+
+
+def test_a_line_end_may_lie_across_what_is_read_at_once() -> None:
+    """It is one line end, after a line that is read and after one that is passed over."""
+    line = b'{"video": "v", "prompt": "'.ljust(CHUNK - 3, b"p") + b'"}'
+    second = b'{"video": "v", "prompt": "q"}'
+    assert [each.number for each in read(line + b"\r\n" + second)] == [1, 2]
+
+    for steps in range(5, 8):
+        too_long = b"{" * (CHUNK * steps)
+        assert problems(too_long) == ["line 1: is longer than 1,048,576 bytes"]
+        found = problems(too_long[:-1] + b"\r\n" + second + b"\n{}")
+        assert [problem.partition(":")[0] for problem in found] == ["line 1", "line 3"]
 
 
 @pytest.mark.parametrize(

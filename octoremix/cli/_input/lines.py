@@ -10,12 +10,14 @@ from attrs import frozen
 
 from .trouble import Troubles
 
-__all__ = ["LONGEST_LINE", "PhysicalLine", "physical_lines"]
+__all__ = ["CHUNK", "LONGEST_LINE", "PhysicalLine", "physical_lines"]
 
 LONGEST_LINE = 1024 * 1024
 """Bytes of UTF-8 that a line may have, with its end."""
 
-_CHUNK = 256 * 1024
+CHUNK = 256 * 1024
+"""Bytes that are read at once."""
+
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _ZIP = b"PK\x03\x04"
@@ -47,7 +49,7 @@ def physical_lines(stream: BinaryIO, troubles: Troubles) -> Iterator[PhysicalLin
         InputError: It is no text at all.
         OSError: It can't be read.
     """
-    head = stream.read(_CHUNK)
+    head = stream.read(CHUNK)
     if head.startswith(_ZIP):
         raise troubles.whole("is a spreadsheet or an archive: export it as CSV UTF-8")
     if head.startswith(_UTF32):
@@ -63,7 +65,7 @@ def physical_lines(stream: BinaryIO, troubles: Troubles) -> Iterator[PhysicalLin
 
 def _chunks(head: bytes, stream: BinaryIO) -> Iterator[bytes]:
     yield head.removeprefix(codecs.BOM_UTF8)
-    while chunk := stream.read(_CHUNK):
+    while chunk := stream.read(CHUNK):
         yield chunk
 
 

@@ -136,13 +136,13 @@ class Records:
         self.lines.append(Line(number, request))
 
     def _request(self, values: dict[str, Any]) -> RemixRequest:
+        if _too_deep(values):
+            raise ConfigurationError(f"is nested deeper than {_DEEPEST} levels")
         video = _stripped(values.pop("video"))
         prompt = values.pop("prompt")
         model = _stripped(values.pop("model", None))
         model = self._model if model is None else model
         key = _stripped(values.pop("key", None))
-        if _too_deep(values):
-            raise ConfigurationError(f"is nested deeper than {_DEEPEST} levels")
         for name, value in (("video", video), ("prompt", prompt), ("key", key)):
             if isinstance(value, str) and "\0" in value:
                 raise ConfigurationError(f"{name} holds a NUL character")

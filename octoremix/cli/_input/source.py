@@ -103,7 +103,7 @@ def _found_out(lines: Iterable[PhysicalLine]) -> tuple[Format, Iterator[Physical
     for line in feed:
         passed.append(line)
         begin = line.text.lstrip()
-        if begin or line.problem is not None:
+        if begin:
             found: Format = "jsonl" if begin.startswith(("{", "[")) else "csv"
             return found, itertools.chain(passed, feed)
     return "csv", iter(passed)

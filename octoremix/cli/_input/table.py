@@ -88,7 +88,7 @@ def _rows(
         for line in feed:
             if line.problem is not None:
                 troubles.add(line.number, line.problem)
-            yield line.text or "\n"  # one for each, so that the reader's count is ours
+            yield line.text  # also of a bad one, so that the reader's count is ours
 
     reader = csv.reader(texts(), delimiter=delimiter, strict=True)
     while True:
