@@ -60,6 +60,7 @@ class Poller:
         request_timeout: Seconds that a poll may take.
         max_tasks: The most tasks that are followed at once.
         notify: Told of every `Event`, or ``None``.
+        record: Told of every final answer, before its future is settled, or ``None``.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Poller:
         request_timeout: float,
         max_tasks: int,
         notify: Callable[[Event], None] | None,
+        record: Callable[[Reading], None] | None = None,
     ) -> None:
         self._fetch = fetch
         self._policy = policy
@@ -78,6 +80,7 @@ class Poller:
         self._request_timeout = request_timeout
         self._max_tasks = max_tasks
         self._notify = notify
+        self._record = record
         self._schedule = Schedule(policy, grace=min(request_timeout, LONGEST_GRACE))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -142,6 +145,7 @@ class Poller:
         deadline: float | None,
         request: RemixRequest | None = None,
         accepted: Reading | None = None,
+        age: float | None = None,
     ) -> RemixFuture:
         """Follow a task and return its future, the same one while it is followed.
 
@@ -149,7 +153,8 @@ class Poller:
             task_id: The task.
             deadline: Seconds after which it is given up, or ``None``.
             request: What was submitted, if it was by us.
-            accepted: The answer to the submit, if it was by us.
+            accepted: The answer to the submit, if it was by us just now.
+            age: Seconds since the submit, if it was by us before.
         """
         known = self._schedule.get(task_id)
         if known is not None:
@@ -162,7 +167,12 @@ class Poller:
         self.check_running()
         assert self._loop is not None
         self._schedule.add(
-            task_id, self._loop.time(), handle=future, deadline=deadline, accepted=accepted
+            task_id,
+            self._loop.time(),
+            handle=future,
+            deadline=deadline,
+            accepted=accepted,
+            age=age,
         )
         self._alarm.wake()
         return future
@@ -312,6 +322,8 @@ class Poller:
             log.error("every wait ends: %s", verdict.cause)
             self._refused = verdict.cause  # the runner is woken by the end of this failed poll
         elif verdict is not None:
+            if self._record is not None and isinstance(answer, Reading) and answer.status.terminal:
+                self._record(answer)
             self._settle(task, verdict)
 
     def _polled(self, poll: asyncio.Task[None]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from ._protocol import API, Request, Response, read_task
+from ._protocol import API, Request, Response, read_task, read_usage
 from ._wire import Reading
 from .errors import (
     APIConnectionError,
@@ -19,7 +19,7 @@ from .errors import (
     ServerError,
     quoted,
 )
-from .models import TaskStatus, Video
+from .models import KeyUsage, TaskStatus, Video
 from .policies import RetryPolicy, retrying
 
 __all__ = ["Queries", "may_be_repeated"]
@@ -78,6 +78,15 @@ class Queries:
         attempts = retrying(self._retry, may_be_repeated)
         reading: Reading = await attempts(self._ask, self._api.query, task_id, self._timeout)
         return reading.video
+
+    async def usage(self) -> KeyUsage:
+        """Ask what the key was given and has used.
+
+        Raises:
+            OctoremixError: There was no good answer.
+        """
+        await self._permit()
+        return read_usage(await self._send(self._api.key_usage(), timeout=self._timeout))
 
     async def poll(
         self, task_id: str, last: Reading | None, stalled: bool, until: float
