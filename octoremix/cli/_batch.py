@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
+import asyncio
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from attrs import fields, frozen
-from rich.prompt import Confirm
 
 from .. import ConfigurationError, KeyUsage, OctoremixError, RemixRequest, Session, SQLiteJournal
 from ..errors import printable
-from ._batch_plan import Plan, plan
+from ._batch_plan import Plan, described, plan
 from ._batch_run import BatchRun
 from ._exit import Code
 from ._input import InputError, Line, read_input
@@ -30,13 +30,18 @@ from ._options import (
     poll_policy,
 )
 from ._output import Output
+from ._question import can_ask, confirmed
+from ._results import check_unused
 from ._run import Run, execute
-from ._text import human_duration
+from ._text import jobs_of
 
 __all__ = ["batch"]
 
 _DEFAULT_MODEL = str(fields(RemixRequest).model.default)
 JOURNAL = "journal.db"
+
+_PATIENCE = 10.0
+"""Seconds that the answer about the key's quota may take."""
 
 
 def batch(
@@ -108,13 +113,12 @@ def batch(
     connection = Connection(
         base_url=base_url, proxy=proxy, ca_file=ca_file, api_key_file=api_key_file
     )
+    run = Run(Output(json=json, verbose=verbose), connection)
+    lines = _read(run, source, format, model)
+    if lines is None:
+        raise typer.Exit(run.exit_code)
 
     async def work(run: Run) -> None:
-        try:
-            lines = read_input(source, format=_format(format), model=model)
-        except InputError as error:
-            _complain(run, error)
-            return
         order = _Order(
             lines=lines,
             folder=_folder(source, out),
@@ -127,12 +131,19 @@ def batch(
         if dry_run:
             await _dry_run(run, order)
             return
-        async with run.session(
-            poll_policy(timeout, poll_every), journal=order.journal, rate_limit=rate
-        ) as session:
+        session = connection.session(
+            run.output,
+            poll_policy(timeout, poll_every),
+            run.notice,
+            journal=order.journal,
+            rate_limit=rate,
+        )
+        try:
             await _batch(run, session, order, yes=yes)
+        finally:
+            await session.aclose()
 
-    raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), connection), work))
+    raise typer.Exit(execute(run, work))
 
 
 @frozen(kw_only=True)
@@ -152,11 +163,44 @@ class _Order:
         return self.folder / JOURNAL
 
     async def plan(self, base_url: str) -> Plan:
-        """Compare the input with what the folder has."""
+        """Compare the input with what the folder has.
+
+        Raises:
+            ConfigurationError: The folder is none, or belongs to another batch.
+            JournalError: Its journal can't be read.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ConfigurationError(
+                f"{printable(self.folder)} is no folder: name another one with --out"
+            )
         known = []
         if self.journal.exists():
-            known = await SQLiteJournal(self.journal).history(base_url=base_url)
+            known = await SQLiteJournal(self.journal).history()
+        for entry in known:
+            if entry.base_url != base_url and entry.status != "refused":
+                raise ConfigurationError(
+                    f"the folder {printable(self.folder)} has jobs of {printable(entry.base_url)}, "
+                    f"and this is {printable(base_url)}, where all would be bought anew: name "
+                    "another folder with --out, or that gateway with --base-url"
+                )
+        known = [entry for entry in known if entry.base_url == base_url]
         return plan(self.lines, known, retry_failed=self.retry_failed)
+
+
+def _read(run: Run, source: str, format: str | None, model: str) -> list[Line] | None:
+    """Read the input, or tell what is wrong with it.
+
+    It is done before anything else, so that Ctrl-C ends it also while it waits for stdin.
+    """
+    try:
+        return read_input(source, format=_format(format), model=model)
+    except InputError as error:
+        _complain(run, error)
+    except ConfigurationError as error:
+        run.failed(error)
+    except KeyboardInterrupt:
+        run.stopped(Code.INTERRUPTED, "interrupted")
+    return None
 
 
 def _format(given: str | None) -> Literal["csv", "jsonl"] | None:
@@ -172,7 +216,8 @@ def _format(given: str | None) -> Literal["csv", "jsonl"] | None:
 def _complain(run: Run, error: InputError) -> None:
     """Tell what is wrong with an input, a line for each of its lines."""
     if not error.problems:
-        raise error
+        run.failed(error)
+        return
     headline = str(error).partition(": line ")[0]
     run.output.complain(headline)
     for problem in error.problems:
@@ -194,99 +239,73 @@ def _folder(source: str, out: Path | None) -> Path:
 
 
 async def _dry_run(run: Run, order: _Order) -> None:
-    # No key: only the address is wanted of it.
-    session = Session("none", base_url=run.connection.base_url)
-    planned = await order.plan(session.base_url)
-    _show(run, planned, order)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an address to which nothing is sent
+        # No key: only the address is wanted of it.
+        session = Session("none", base_url=run.connection.base_url)
+    _show(run, await order.plan(session.base_url), order)
 
 
-def _show(run: Run, planned: Plan, order: _Order) -> None:
+def _show(run: Run, planned: Plan, order: _Order) -> int:
+    """Tell what would be done, and return how many jobs would be paid for."""
     output = run.output
     jobs = planned.to_pay(order.max_jobs)
-    seconds = planned.duration(jobs + planned.under_way, order.concurrency, order.rate)
+    at_work = jobs + planned.under_way
+    seconds = planned.duration(at_work, order.concurrency, order.rate)
     output.event(
         "plan",
         lines=planned.lines,
         to_pay=jobs,
         done=planned.done,
         under_way=planned.under_way,
-        in_doubt=planned.in_doubt,
+        in_doubt=planned.in_doubt + planned.sending,
         failed=planned.bad,
         retried=planned.again,
+        new=planned.fresh,
         gone=planned.gone,
         seconds=round(seconds),
         folder=str(order.folder),
     )
-    for text in _told(planned, order, jobs, seconds):
+    for text in described(planned, printable(order.folder), jobs, seconds):
         output.note(text)
-
-
-def _told(planned: Plan, order: _Order, jobs: int, seconds: float) -> list[str]:
-    """Return what a batch would do, in words."""
-    told = [f"{_jobs(planned.lines)} in the input, for the folder {printable(order.folder)}"]
-    rows = [
-        (planned.done, "done already"),
-        (planned.under_way, "under way already, and followed"),
-        (planned.in_doubt, "in doubt: they may have been charged, and are not sent again"),
-        (planned.bad, "ended badly: --retry-failed buys them again"),
-        (planned.again, "ended badly, and are bought again"),
-        (planned.fresh, "new"),
-    ]
-    told += [f"  {count:>7,}  {what}" for count, what in rows if count]
-    if planned.gone:
-        told.append(
-            f"  {planned.gone:>7,}  of the folder are not in the input any more: lines that were "
-            "removed, or edited, which makes them new jobs"
-        )
-    told.append(f"to be paid for: {_jobs(jobs)}")
-    if seconds:
-        per_job = human_duration(planned.seconds)
-        why = f"if a job takes {per_job}" if planned.guessed else f"as a job takes {per_job} here"
-        told.append(f"it takes about {human_duration(seconds)}, {why}")
-    return told
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count:,} jobs"
+    return jobs
 
 
 async def _batch(run: Run, session: Session, order: _Order, *, yes: bool) -> None:
-    planned = await order.plan(session.base_url)
-    _show(run, planned, order)
-    usage = await _usage(session)
-    jobs = planned.to_pay(order.max_jobs)
-    if jobs:
-        if usage is not None and not usage.unlimited:
-            run.output.note(f"the key has {usage.available:,.0f} units of quota left")
-        await _ask(run, jobs, yes=yes)
-    batch_run = BatchRun(
-        run=run, session=session, lines=order.lines, folder=order.folder, journal=order.journal
-    )
-    await batch_run.go(
-        concurrency=order.concurrency,
-        max_jobs=order.max_jobs,
-        retry_failed=order.retry_failed,
-        name=order.name,
-    )
-    if usage is not None and (after := await _usage(session)) is not None:
-        batch_run.used(after.used - usage.used)
-    batch_run.summarise()
+    check_unused(order.folder)
+    if order.journal.exists():
+        await session.in_doubt()  # what a process that was killed left is told as what it is
+    jobs = _show(run, await order.plan(session.base_url), order)
+    if jobs and not yes and not can_ask():
+        raise ConfigurationError(
+            f"{jobs_of(jobs)} would be paid for, and nobody can be asked: --yes buys without "
+            "asking; nothing was sent"
+        )
+    before = await _usage(session) if jobs else None
+    if before is not None and not before.unlimited:
+        run.output.note(f"the key has {before.available:,.0f} units of quota left")
+    if jobs and not yes and not await confirmed(run.output, f"Buy {jobs_of(jobs)}?"):
+        run.output.note("nothing was bought")
+        run.code(Code.USAGE)
+        return
+    async with session:
+        batch_run = BatchRun(
+            run=run, session=session, lines=order.lines, folder=order.folder, journal=order.journal
+        )
+        await batch_run.go(
+            concurrency=order.concurrency,
+            max_jobs=order.max_jobs,
+            retry_failed=order.retry_failed,
+            name=order.name,
+        )
+        if before is not None and (after := await _usage(session)) is not None:
+            batch_run.used(after.used - before.used)
+        batch_run.summarise()
 
 
 async def _usage(session: Session) -> KeyUsage | None:
     try:
-        return await session.usage()
-    except OctoremixError:  # not every gateway tells, and nothing depends on it
+        async with asyncio.timeout(_PATIENCE):
+            return await session.usage()
+    except (OctoremixError, TimeoutError):  # not every gateway tells, and nothing depends on it
         return None
-
-
-async def _ask(run: Run, jobs: int, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty() or not run.output.animated:
-        raise ConfigurationError(
-            f"{_jobs(jobs)} would be paid for, and nobody can be asked: --yes buys without asking; "
-            "nothing was sent"
-        )
-    if not Confirm.ask(f"Buy {_jobs(jobs)}?", console=run.output.console, default=False):
-        raise ConfigurationError("nothing was bought")

@@ -81,10 +81,11 @@ class Run:
             ConfigurationError: A setting is missing or malformed.
         """
         return self.connection.session(
-            self.output, poll, self._notice, journal=journal, rate_limit=rate_limit
+            self.output, poll, self.notice, journal=journal, rate_limit=rate_limit
         )
 
-    def _notice(self, event: Event) -> None:
+    def notice(self, event: Event) -> None:
+        """Take notice of an event of the session."""
         if self.noticed is not None:
             self.noticed(event)
         if event.kind == "cool_down" and (event.delay or 0) >= 2:

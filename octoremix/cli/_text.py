@@ -9,7 +9,15 @@ from collections.abc import Iterable
 
 from ..errors import printable
 
-__all__ = ["cut", "file_name", "human_duration", "human_size", "shell_command", "slug"]
+__all__ = [
+    "cut",
+    "file_name",
+    "human_duration",
+    "human_size",
+    "jobs_of",
+    "shell_command",
+    "slug",
+]
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # What Windows keeps for itself, with any suffix.
@@ -69,6 +77,11 @@ def human_duration(seconds: float) -> str:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def jobs_of(count: int) -> str:
+    """Return a number of jobs in words: ``"1 job"``, ``"2,000 jobs"``."""
+    return "1 job" if count == 1 else f"{count:,} jobs"
 
 
 def shell_command(words: Iterable[str], ids: Iterable[str] = ()) -> str:
