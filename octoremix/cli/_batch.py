@@ -284,7 +284,7 @@ async def _batch(run: Run, session: Session, order: _Order, *, yes: bool) -> Non
     before = await _usage(session) if jobs else None
     if before is not None and not before.unlimited:
         run.output.note(f"the key has {before.available:,.0f} units of quota left")
-    if jobs and not yes and not await confirmed(run.output, f"Buy {jobs_of(jobs)}?"):
+    if jobs and not yes and not await _agreed(run, f"Buy {jobs_of(jobs)}?"):
         run.output.note("nothing was bought")
         run.code(Code.USAGE)
         return
@@ -309,3 +309,19 @@ async def _usage(session: Session) -> KeyUsage | None:
             return await session.usage()
     except (OctoremixError, TimeoutError):  # not every gateway tells, and nothing depends on it
         return None
+
+
+async def _agreed(run: Run, question: str) -> bool:
+    asking = asyncio.ensure_future(confirmed(run.output, question))
+
+    def leave() -> None:
+        run.code(Code.INTERRUPTED)
+        asking.cancel()
+
+    run.finish = leave
+    try:
+        await asyncio.wait([asking])
+    finally:
+        run.finish = None
+        asking.cancel()
+    return not asking.cancelled() and asking.result()

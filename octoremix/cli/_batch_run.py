@@ -71,6 +71,7 @@ class BatchRun:
         """Run it to its end, or until it is told to stop."""
         self._results = await asyncio.to_thread(Results, self.folder, self._troubled)
         self.run.noticed = self._noticed
+        self.run.output.untold = ("a batch was left early",)
         requests = [line.request for line in self.lines]
         batch = self.session.map(
             requests,
@@ -134,9 +135,7 @@ class BatchRun:
         self.progress.stopping = True
         self.run.code(Code.INTERRUPTED)
         self.run.output.note(
-            f"finishing {jobs_of(len(batch.pending))} that run, and buying nothing more; Ctrl-C "
-            "again detaches",
-            "bold",
+            f"finishing {jobs_of(len(batch.pending))} under way; Ctrl-C again detaches", "bold"
         )
         batch.stop("Ctrl-C")
 
