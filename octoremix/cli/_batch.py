@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from attrs import fields, frozen
+from attrs import fields
 
-from .. import ConfigurationError, KeyUsage, OctoremixError, RemixRequest, Session, SQLiteJournal
+from .. import (
+    ConfigurationError,
+    KeyUsage,
+    OctoremixError,
+    RemixRequest,
+    Session,
+)
 from ..errors import printable
-from ._batch_plan import Plan, described, plan
+from ._batch_order import Order, folder_of
+from ._batch_plan import Plan, described
 from ._batch_run import BatchRun
 from ._exit import Code
 from ._input import InputError, Line, read_input
@@ -29,7 +37,7 @@ from ._options import (
     Verbose,
     poll_policy,
 )
-from ._output import Output
+from ._output import Output, OutputClosedError
 from ._question import can_ask, confirmed
 from ._results import check_unused
 from ._run import Run, execute
@@ -38,8 +46,6 @@ from ._text import jobs_of
 __all__ = ["batch"]
 
 _DEFAULT_MODEL = str(fields(RemixRequest).model.default)
-JOURNAL = "journal.db"
-
 _PATIENCE = 10.0
 """Seconds that the answer about the key's quota may take."""
 
@@ -114,20 +120,21 @@ def batch(
         base_url=base_url, proxy=proxy, ca_file=ca_file, api_key_file=api_key_file
     )
     run = Run(Output(json=json, verbose=verbose), connection)
-    lines = _read(run, source, format, model)
-    if lines is None:
+    read = _read(run, source, out, format, model)
+    if read is None:
         raise typer.Exit(run.exit_code)
+    folder, lines = read
+    order = Order(
+        lines=lines,
+        folder=folder,
+        name=name,
+        retry_failed=retry_failed,
+        max_jobs=max_jobs,
+        concurrency=concurrency,
+        rate=rate,
+    )
 
     async def work(run: Run) -> None:
-        order = _Order(
-            lines=lines,
-            folder=_folder(source, out),
-            name=name,
-            retry_failed=retry_failed,
-            max_jobs=max_jobs,
-            concurrency=concurrency,
-            rate=rate,
-        )
         if dry_run:
             await _dry_run(run, order)
             return
@@ -146,58 +153,19 @@ def batch(
     raise typer.Exit(execute(run, work))
 
 
-@frozen(kw_only=True)
-class _Order:
-    """What is wanted."""
-
-    lines: list[Line]
-    folder: Path
-    name: str
-    retry_failed: bool
-    max_jobs: int | None
-    concurrency: int
-    rate: float | None
-
-    @property
-    def journal(self) -> Path:
-        return self.folder / JOURNAL
-
-    async def plan(self, base_url: str) -> Plan:
-        """Compare the input with what the folder has.
-
-        Raises:
-            ConfigurationError: The folder is none, or belongs to another batch.
-            JournalError: Its journal can't be read.
-        """
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ConfigurationError(
-                f"{printable(self.folder)} is no folder: name another one with --out"
-            )
-        known = []
-        if self.journal.exists():
-            known = await SQLiteJournal(self.journal).history()
-        for entry in known:
-            if entry.base_url != base_url and entry.status != "refused":
-                raise ConfigurationError(
-                    f"the folder {printable(self.folder)} has jobs of {printable(entry.base_url)}, "
-                    f"and this is {printable(base_url)}, where all would be bought anew: name "
-                    "another folder with --out, or that gateway with --base-url"
-                )
-        known = [entry for entry in known if entry.base_url == base_url]
-        return plan(self.lines, known, retry_failed=self.retry_failed)
-
-
-def _read(run: Run, source: str, format: str | None, model: str) -> list[Line] | None:
-    """Read the input, or tell what is wrong with it.
+def _read(
+    run: Run, source: str, out: Path | None, format: str | None, model: str
+) -> tuple[Path, list[Line]] | None:
+    """Return the folder and read the input, or tell what is wrong with it.
 
     It is done before anything else, so that Ctrl-C ends it also while it waits for stdin.
     """
     try:
-        return read_input(source, format=_format(format), model=model)
-    except InputError as error:
-        _complain(run, error)
+        folder = folder_of(source, out)
+        return folder, read_input(source, format=_format(format), model=model)
     except ConfigurationError as error:
-        run.failed(error)
+        with contextlib.suppress(OutputClosedError):
+            _complain(run, error)
     except KeyboardInterrupt:
         run.stopped(Code.INTERRUPTED, "interrupted")
     return None
@@ -213,9 +181,9 @@ def _format(given: str | None) -> Literal["csv", "jsonl"] | None:
     return None
 
 
-def _complain(run: Run, error: InputError) -> None:
+def _complain(run: Run, error: ConfigurationError) -> None:
     """Tell what is wrong with an input, a line for each of its lines."""
-    if not error.problems:
+    if not isinstance(error, InputError) or not error.problems:
         run.failed(error)
         return
     headline = str(error).partition(": line ")[0]
@@ -224,29 +192,20 @@ def _complain(run: Run, error: InputError) -> None:
         run.output.note(f"  {printable(problem, 2000)}")
     if error.more:
         run.output.note(f"  and {error.more:,} more")
-    run.output.event("error", error=error, problems=list(error.problems), more=error.more)
     run.code(Code.USAGE)
+    run.output.event("error", error=error, problems=list(error.problems), more=error.more)
 
 
-def _folder(source: str, out: Path | None) -> Path:
-    if out is not None:
-        return out
-    if source == "-":
-        raise ConfigurationError("the input is stdin, which has no name: name a folder with --out")
-    path = Path(source)
-    folder = path.with_suffix("")
-    return folder if folder != path else path.with_name(f"{path.name}-videos")
-
-
-async def _dry_run(run: Run, order: _Order) -> None:
+async def _dry_run(run: Run, order: Order) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of an address to which nothing is sent
         # No key: only the address is wanted of it.
         session = Session("none", base_url=run.connection.base_url)
+    order.batch(session, print)
     _show(run, await order.plan(session.base_url), order)
 
 
-def _show(run: Run, planned: Plan, order: _Order) -> int:
+def _show(run: Run, planned: Plan, order: Order) -> int:
     """Tell what would be done, and return how many jobs would be paid for."""
     output = run.output
     jobs = planned.to_pay(order.max_jobs)
@@ -271,7 +230,11 @@ def _show(run: Run, planned: Plan, order: _Order) -> int:
     return jobs
 
 
-async def _batch(run: Run, session: Session, order: _Order, *, yes: bool) -> None:
+async def _batch(run: Run, session: Session, order: Order, *, yes: bool) -> None:
+    batch_run = BatchRun(
+        run=run, session=session, lines=order.lines, folder=order.folder, journal=order.journal
+    )
+    batch = order.batch(session, batch_run.progressed)
     check_unused(order.folder)
     if order.journal.exists():
         await session.in_doubt()  # what a process that was killed left is told as what it is
@@ -289,15 +252,7 @@ async def _batch(run: Run, session: Session, order: _Order, *, yes: bool) -> Non
         run.code(Code.USAGE)
         return
     async with session:
-        batch_run = BatchRun(
-            run=run, session=session, lines=order.lines, folder=order.folder, journal=order.journal
-        )
-        await batch_run.go(
-            concurrency=order.concurrency,
-            max_jobs=order.max_jobs,
-            retry_failed=order.retry_failed,
-            name=order.name,
-        )
+        await batch_run.go(batch)
         if before is not None and (after := await _usage(session)) is not None:
             batch_run.used(after.used - before.used)
         batch_run.summarise()

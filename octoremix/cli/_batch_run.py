@@ -62,26 +62,16 @@ class BatchRun:
     _used: float | None = field(init=False, default=None)
     _stopped: str | None = field(init=False, default=None)
 
-    def __attrs_post_init__(self) -> None:
-        self.progress = Progress(len(self.lines))
+    async def go(self, batch: Batch) -> None:
+        """Run it to its end, or until it is told to stop.
 
-    async def go(
-        self, *, concurrency: int, max_jobs: int | None, retry_failed: bool, name: str
-    ) -> None:
-        """Run it to its end, or until it is told to stop."""
+        Args:
+            batch: Of the lines, and telling its progress to `progressed`.
+        """
         self._results = await asyncio.to_thread(Results, self.folder, self._troubled)
+        self.progress = Progress(len(self.lines))
         self.run.noticed = self._noticed
         self.run.output.untold = ("a batch was left early",)
-        requests = [line.request for line in self.lines]
-        batch = self.session.map(
-            requests,
-            concurrency=concurrency,
-            max_jobs=max_jobs,
-            retry_failed=retry_failed,
-            download_to=self.folder,
-            name=name,
-            on_progress=self._progressed,
-        )
         try:
             async with shown(self.progress, self.run.output), batch:
                 self.run.finish = lambda: self._finish(batch)
@@ -161,7 +151,8 @@ class BatchRun:
             if line is not None:
                 self._results.write("started", line, id=event.id, video=event.video)
 
-    def _progressed(self, event: BatchEvent) -> None:
+    def progressed(self, event: BatchEvent) -> None:
+        """Take notice of a step of the batch."""
         line = self.lines[event.index]
         if event.kind == "submitted":
             self.progress.began()
