@@ -20,7 +20,7 @@ from rich.text import Text
 from ._output import Output
 from ._text import human_duration
 
-__all__ = ["Progress", "drawn", "shown"]
+__all__ = ["COUNTED", "Progress", "drawn", "shown"]
 
 _CALM = 15.0
 """Seconds between two plain lines."""
@@ -31,11 +31,15 @@ _FEW = 5
 _WORDS = {
     "done": ("done", "green"),
     "failed": ("failed", "red"),
+    "refused": ("refused", "red"),
     "in_doubt": ("in doubt", "magenta"),
     "detached": ("not waited for", "yellow"),
     "not_submitted": ("not submitted", "yellow"),
     "downloaded": ("downloaded", "green"),
 }
+
+COUNTED = tuple(_WORDS)
+"""What `Progress` counts."""
 
 
 @define(eq=False)
@@ -44,8 +48,9 @@ class Progress:
 
     Attributes:
         total: How many jobs it has.
-        counts: How many have come to each outcome, ``"done"``, ``"failed"``, ``"in_doubt"``,
-            ``"detached"`` and ``"not_submitted"``; and how many are ``"downloaded"``.
+        counts: How many have come to each outcome, ``"done"``, ``"failed"``,
+            ``"refused"``, ``"in_doubt"``, ``"detached"`` and ``"not_submitted"``; and how many are
+            ``"downloaded"``.
         running: How many jobs were accepted and are waited for.
         submitted: How many were accepted, in this run or in an earlier one.
         stopping: Whether what runs is only finished.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from attrs import define, field
 
@@ -23,7 +24,7 @@ from .. import (
     TaskStatus,
 )
 from ..errors import printable
-from ._batch_display import Progress, shown
+from ._batch_display import COUNTED, Progress, shown
 from ._exit import Code, verdict_on
 from ._input import Line
 from ._results import FILE_NAME, Results
@@ -104,19 +105,21 @@ class BatchRun:
         if counts["in_doubt"]:
             doubts = self.run.connection.command("doubts", "--journal", str(self.journal))
             output.note(f"to settle the doubts: {doubts}")
+        if counts["detached"]:
+            output.note(
+                "what is not waited for may go on and is billed: the same command follows it"
+            )
         if counts["not_submitted"]:
             output.note("the same command again submits the rest")
         output.note(f"what happened to each is in {printable(self.folder / FILE_NAME)}")
+        numbers: dict[str, Any] = {name: counts[name] for name in COUNTED}
         output.event(
             "batch",
             folder=str(self.folder),
             jobs=len(self.lines),
             bought=self._bought,
             used=self._used,
-            done=counts["done"],
-            failed=counts["failed"],
-            in_doubt=counts["in_doubt"],
-            not_submitted=counts["not_submitted"],
+            **numbers,
         )
         if not output.json:
             output.write(printable(self.folder, 4096))
@@ -213,9 +216,7 @@ _COUNTED = {
     "downloaded": "done",
     "completed": "done",
     "download_failed": "done",
-    "in_doubt": "in_doubt",
-    "detached": "detached",
-    "not_submitted": "not_submitted",
+    **{word: word for word in ("refused", "in_doubt", "detached", "not_submitted")},
 }
 
 

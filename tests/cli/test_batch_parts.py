@@ -22,7 +22,7 @@ from octoremix import (
     TaskStatus,
     Video,
 )
-from octoremix.cli._batch_display import Progress, drawn
+from octoremix.cli._batch_display import COUNTED, Progress, drawn
 from octoremix.cli._batch_order import folder_of
 from octoremix.cli._batch_plan import GUESS, Plan, described, plan
 from octoremix.cli._input import Line
@@ -111,7 +111,7 @@ def test_the_time_is_that_of_waves_or_of_the_rate() -> None:
 def test_the_plan_fits_a_terminal() -> None:
     """No line of a plan is wider than 80 columns, with every row that there may be."""
     planned = Plan(
-        **{name: 99_999 for name in ("lines", *STATES.values(), "again", "gone")}, guessed=False
+        **dict.fromkeys(("lines", *STATES.values(), "again", "gone"), 99999), guessed=False
     )
     told = described(planned, "videos", 199_998, 86_400.0)
     assert max(map(len, told)) <= 80
@@ -157,7 +157,7 @@ def test_progress_counts_each_job_once() -> None:
 def test_the_display_is_three_lines(width: int) -> None:
     """However many the jobs and however narrow the terminal, it is three lines that fit."""
     progress = Progress(100_000, lambda: 0.0)
-    for name in ("done", "failed", "in_doubt", "detached", "not_submitted"):
+    for name in COUNTED:
         progress.counts[name] = 12_345
         progress.began()
     for progress.stopping in (False, True):
@@ -191,9 +191,7 @@ def results(tmp_path: Path) -> Any:
 
 def test_a_result_tells_all_of_its_job(results: Any, tmp_path: Path) -> None:
     """Each line has the documented fields; a link is without its query, a file without folder."""
-    video = Video(
-        id="t", status=TaskStatus.COMPLETED, url="https://cdn.example/a.mp4?sig=secret#x"
-    )
+    video = Video(id="t", status=TaskStatus.COMPLETED, url="https://cdn.example/a.mp4?sig=secret#x")
     job = line("k", 7, "雪 \u2028 \x1b")
     results().write("downloaded", job, id="t", video=video, file=tmp_path / "a.mp4")
     assert read(tmp_path) == [
