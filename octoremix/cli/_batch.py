@@ -238,7 +238,10 @@ async def _batch(run: Run, session: Session, order: Order, *, yes: bool) -> None
     check_unused(order.folder)
     if order.journal.exists():
         await session.in_doubt()  # what a process that was killed left is told as what it is
-    jobs = _show(run, await order.plan(session.base_url), order)
+    planned = await order.plan(session.base_url)
+    jobs = _show(run, planned, order)
+    if planned.blocked:
+        batch.stop("too much is in doubt")
     if jobs and not yes and not can_ask():
         raise ConfigurationError(
             f"{jobs_of(jobs)} would be paid for, and nobody can be asked: --yes buys without "

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from .. import Batch, BatchEvent, ConfigurationError, Session, SQLiteJournal
 from ..errors import printable
-from ._batch_plan import Plan, plan
+from ._batch_plan import MOST_IN_DOUBT, Plan, plan
 from ._input import Line
 
 __all__ = ["Order", "folder_of"]
@@ -53,6 +53,7 @@ class Order:
         return session.map(
             [line.request for line in self.lines],
             concurrency=self.concurrency,
+            max_in_doubt=MOST_IN_DOUBT,
             max_jobs=self.max_jobs,
             retry_failed=self.retry_failed,
             download_to=self.folder,

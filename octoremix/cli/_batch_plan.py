@@ -13,7 +13,10 @@ from .. import JournalEntry
 from ._input import Line
 from ._text import human_duration, jobs_of
 
-__all__ = ["Plan", "described", "plan"]
+__all__ = ["MOST_IN_DOUBT", "Plan", "described", "plan"]
+
+MOST_IN_DOUBT = 5
+"""Jobs in doubt, beyond which nothing more is bought."""
 
 GUESS = 180.0
 """Seconds that a job is taken to need where the folder has none that is done."""
@@ -55,9 +58,14 @@ class Plan:
     seconds: float = GUESS
     guessed: bool = True
 
+    @property
+    def blocked(self) -> bool:
+        """Whether nothing is bought, since too much is in doubt: the next might be so too."""
+        return self.in_doubt + self.sending > MOST_IN_DOUBT
+
     def to_pay(self, max_jobs: int | None) -> int:
         """Return how many jobs would be paid for, if those of earlier runs count too."""
-        wanted = self.fresh + self.again
+        wanted = 0 if self.blocked else self.fresh + self.again
         if max_jobs is None:
             return wanted
         paid = self.lines - self.fresh
@@ -134,6 +142,10 @@ def described(planned: Plan, folder: str, jobs: int, seconds: float) -> list[str
             f"{jobs_of(planned.gone)} of the folder not in the input any more: of lines that were"
         )
         told.append("  removed, or edited: an edited line is a new job")
+    if planned.blocked:
+        told.append(
+            f"more than {MOST_IN_DOUBT} are in doubt: settle them before anything is bought"
+        )
     told.append(f"to be paid for: {jobs_of(jobs)}")
     if seconds:
         per_job = human_duration(planned.seconds)

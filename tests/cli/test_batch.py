@@ -262,8 +262,11 @@ def test_a_gateway_that_answers_524_is_not_asked_on(
     assert "the same command again submits the rest\n" in ended.err
     said = {name["event"] for name in results(tmp_path / "list").values()}
     assert said == {"in_doubt", "not_submitted"}
-    octoremix("batch", "list.jsonl", *BUY, at=server)
+    again = octoremix("batch", "list.jsonl", *BUY, at=server)
     assert sum(method == "POST" for method, _ in server.requests) == 6
+    assert again.code == 4
+    assert "more than 5 are in doubt: settle them before anything is bought" in again.err
+    assert "to be paid for: 0 jobs" in again.err
 
 
 def test_an_account_without_quota_stops_a_batch(
@@ -315,7 +318,9 @@ def test_failures_are_told_to_a_limit(
     assert ended.err.count("error: line ") == 10
     assert "further failures are told in results.jsonl alone" in ended.err
     assert "\x1b" not in ended.err
-    assert re.search(r"^30 jobs in \d+ s: 30 refused\nthis run paid for 0$", ended.err, re.MULTILINE)
+    assert re.search(
+        r"^30 jobs in \d+ s: 30 refused\nthis run paid for 0$", ended.err, re.MULTILINE
+    )
     assert {job["event"] for job in results(tmp_path / "list").values()} == {"refused"}
     assert len(events(tmp_path / "list")) == 30
 

@@ -96,6 +96,18 @@ def test_what_earlier_runs_paid_counts_towards_the_most() -> None:
     assert paid == {None: 3, 0: 0, 2: 0, 3: 1, 4: 2, 9: 3}
 
 
+@pytest.mark.parametrize("status", ["in_doubt", "intent"])
+def test_too_many_doubts_are_settled_first(status: str) -> None:
+    """With more than five jobs in doubt nothing is to be paid for, and the plan says why."""
+    for count, paid in ((5, 1), (6, 0)):
+        journal = [entry(f"doubt {number}", status) for number in range(count)]
+        lines = [line("new"), *(line(doubt.key) for doubt in journal)]
+        planned = plan(lines, journal, retry_failed=False)
+        assert planned.to_pay(None) == paid
+        told = described(planned, "folder", paid, 0.0)
+        assert any("settle them before anything is bought" in text for text in told) != paid
+
+
 def test_the_time_is_that_of_waves_or_of_the_rate() -> None:
     """How long it takes: rounds of as many as run at once, or what the rate lets through."""
     assert plan([line("a")], [], retry_failed=False).seconds == GUESS
