@@ -16,6 +16,9 @@ from .. import (
     DownloadError,
     IncompleteDownloadError,
     InvalidResponseError,
+    JournalBusyError,
+    JournalError,
+    KeyReusedError,
     NotAVideoError,
     OctoremixError,
     PermissionDeniedError,
@@ -125,6 +128,13 @@ _TABLE: dict[type[OctoremixError], Verdict] = {
     SubmitOutcomeUnknownError: Verdict(
         Code.IN_DOUBT, "running the command again before you have looked may pay for it twice"
     ),
+    # Of one that tells an id see `verdict_on`.
+    JournalError: Verdict(
+        Code.USAGE,
+        "--journal names another file; remix, watch and download can do without one by --no-journal",
+    ),
+    JournalBusyError: Verdict(Code.FAILED, _LATER),
+    KeyReusedError: Verdict(Code.USAGE),
     RemixError: Verdict(Code.FAILED),
     WaitError: Verdict(Code.RUNNING, _GOES_ON),
     WaitTimeoutError: Verdict(Code.RUNNING, _GOES_ON),
@@ -145,6 +155,8 @@ def verdict_on(error: BaseException) -> Verdict:
         cause = verdict_on(error.__cause__)
         if cause.code is Code.REFUSED:
             return Verdict(Code.REFUSED, f"{cause.hint}; to follow this one again: {{watch}}")
+    if isinstance(error, JournalError) and error.id is not None:  # accepted, but not recorded
+        return Verdict(Code.RUNNING, _GOES_ON)
     for kind in type(error).__mro__:
         if kind in _TABLE:
             return _TABLE[kind]

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any
 
 from attrs import Factory, define, field
 
 from .. import (
     Event,
+    JournalError,
     OctoremixError,
     PollPolicy,
     RemixFuture,
     RemixRequest,
     Session,
     SessionClosedError,
+    SQLiteJournal,
     SubmitOutcomeUnknownError,
     TaskLostError,
     Video,
@@ -50,6 +52,7 @@ class Run:
         quiet: Whether acceptances are not worth a line each.
         billed: Whether jobs that go on cost anything.
         endless: Whether a signal is the way to end it.
+        journalled: Whether what is bought is recorded.
     """
 
     output: Output
@@ -57,6 +60,8 @@ class Run:
     quiet: bool = False
     billed: bool = True
     endless: bool = False
+    journalled: bool = field(init=False, default=False)
+    _bought: set[str] = field(init=False, factory=set)
     _codes: list[Code] = field(init=False, factory=list)
     _going_on: dict[str, Video | None] = field(init=False, factory=dict)
     _stopped: Code | None = field(init=False, default=None)
@@ -66,15 +71,39 @@ class Run:
         """The gravest of what has happened."""
         return gravest([*self._codes, *([self._stopped] if self._stopped is not None else [])])
 
-    def session(self, poll: PollPolicy) -> Session:
-        """Make the session.
+    @contextlib.asynccontextmanager
+    async def session(
+        self, poll: PollPolicy, journal: SQLiteJournal | None = None, *, needed: bool = True
+    ) -> AsyncIterator[Session]:
+        """Open the session.
+
+        Args:
+            poll: How tasks are followed.
+            journal: Where what is bought is recorded, or ``None``.
+            needed: Whether a journal that can't be used is an error; else it is done without.
 
         Raises:
             ConfigurationError: A setting is missing or malformed.
+            JournalError: The journal can't be used; nothing was sent.
         """
-        return self.connection.session(self.output, poll, self._noticed)
+        async with contextlib.AsyncExitStack() as stack:
+            session = self.connection.session(self.output, poll, self._noticed, journal)
+            try:
+                await stack.enter_async_context(session)
+            except JournalError as error:
+                await session.aclose()
+                if needed:
+                    raise
+                self.output.warn(f"{error}; what this command learns is not recorded")
+                journal = None
+                session = self.connection.session(self.output, poll, self._noticed)
+                await stack.enter_async_context(session)
+            self.journalled = journal is not None
+            yield session
 
     def _noticed(self, event: Event) -> None:
+        if event.kind == "accepted" and event.id is not None:
+            self._bought.add(event.id)
         if event.kind == "cool_down" and (event.delay or 0) >= 2:
             self.output.note(f"the gateway asks to wait: paused for {event.delay:.0f} s", "dim")
 
@@ -90,13 +119,27 @@ class Run:
         """Take an exit code into account."""
         self._codes.append(code)
 
-    async def submit(self, session: Session, request: RemixRequest) -> RemixFuture:
-        """Buy one job. If we are told to stop meanwhile, find out first what became of it."""
-        buying = asyncio.ensure_future(
+    async def submit(
+        self, session: Session, request: RemixRequest, *, retry_failed: bool = False
+    ) -> RemixFuture:
+        """Buy one job; see `buy`."""
+        return await self.buy(
+            session,
             session.submit(
-                request.video_id, prompt=request.prompt, model=request.model, extra=request.extra
-            )
+                request.video_id,
+                prompt=request.prompt,
+                model=request.model,
+                extra=request.extra,
+                key=request.key,
+                retry_failed=retry_failed,
+            ),
         )
+
+    async def buy(
+        self, session: Session, purchase: Coroutine[Any, Any, RemixFuture]
+    ) -> RemixFuture:
+        """Buy one job. If we are told to stop meanwhile, find out first what became of it."""
+        buying = asyncio.ensure_future(purchase)
         try:
             future = await asyncio.shield(buying)
         except asyncio.CancelledError:
@@ -125,9 +168,18 @@ class Run:
 
     def _accepted(self, future: RemixFuture) -> None:
         self.goes_on(future.id, future.video)
+        known = self.journalled and future.id not in self._bought
         if not self.quiet:
-            self.output.note(f"accepted: {printable(future.id)}")
-        self.output.event("accepted", id=future.id, video=future.video)
+            word = "bought before" if known else "accepted"
+            self.output.note(f"{word}: {printable(future.id)}")
+        self.output.event("known" if known else "accepted", id=future.id, video=future.video)
+
+    def let_go(self, future: RemixFuture) -> None:
+        """Tell the id of a job that is not waited for."""
+        self.ended(future.id)
+        if not self.output.json:
+            self.output.write(printable(future.id))
+        self.output.note(f"to follow: {self.connection.command('watch', ids=[future.id])}")
 
     async def follow(self, future: RemixFuture, changed: Callable[[Video], object]) -> Video:
         """Await a task's video, and tell each new snapshot.
@@ -145,13 +197,21 @@ class Run:
         self.ended(future.id)
         return video
 
-    def failed(self, error: BaseException, id: str | None = None, retry: str = "") -> None:
+    def failed(
+        self,
+        error: BaseException,
+        id: str | None = None,
+        retry: str = "",
+        *,
+        settled: bool = False,
+    ) -> None:
         """Report an error and take its code into account.
 
         Args:
             error: What happened.
             id: The task, where the error does not say it.
-            retry: The command that tries again, where it is not what the error suggests.
+            retry: What to do about it, where it is not what the error suggests.
+            settled: Whether a doubt is one no more.
         """
         task_id = getattr(error, "id", None) or id
         if task_id is not None:
@@ -162,9 +222,30 @@ class Run:
         detached = detached and not isinstance(error, TaskLostError)
         self.output.complain(_message(error), retry or self._hint(verdict.hint, task_id))
         self.output.trace(error)
+        more = {}
+        if self.journalled and isinstance(error, SubmitOutcomeUnknownError) and error.request:
+            more["key"] = error.request.key
+            if error.request.key is not None and not settled:
+                self.tell_how_to_settle(error.request.key)
         video = getattr(error, "video", None)
         event = "detached" if detached else "error"
-        self.output.event(event, id=task_id, video=video, error=error)
+        self.output.event(event, id=task_id, video=video, error=error, **more)
+
+    def tell_how_to_settle(self, key: str | None = None) -> None:
+        """Tell the commands that settle a doubt.
+
+        Args:
+            key: The job, or ``None`` for any.
+        """
+        ids = ["KEY"] if key is None else [key]
+        command = self.connection.command
+        for when, words in (
+            ("to look for it", command("doubts", "--evidence")),
+            ("if it was bought", f"{command('doubts', 'adopt', ids=ids)} TASK_ID"),
+            ("if it was not", command("doubts", "resubmit", ids=ids)),
+            ("to give it up", command("doubts", "abandon", ids=ids)),
+        ):
+            self.output.note(f"  {when + ':':<17} {words}")
 
     def _hint(self, hint: str, id: str | None) -> str:
         if id is None:
