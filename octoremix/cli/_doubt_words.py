@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from .. import InDoubt
 from ..errors import printable
-from ._run import Run
+from ._options import Connection
+from ._output import Output
 from ._text import cut
 
-__all__ = ["described", "tell_doubts"]
+__all__ = ["described", "tell_doubts", "tell_how_to_settle", "write_object"]
 
 _EVIDENCE = {
     "charged": "charged: the key's log has a charge that no known job accounts for",
@@ -39,19 +40,37 @@ def described(doubt: InDoubt) -> list[str]:
     return lines
 
 
-def tell_doubts(run: Run, doubts: Sequence[InDoubt]) -> None:
+def tell_doubts(output: Output, connection: Connection, doubts: Sequence[InDoubt]) -> None:
     """Say on stderr that jobs are in doubt, and how that is settled."""
-    one = len(doubts) == 1
-    jobs = "1 job is" if one else f"{len(doubts)} jobs are"
-    run.output.warn(f"{jobs} in doubt: may exist and may be billed")
-    run.tell_how_to_settle(doubts[0].key if one else None)
+    jobs = "1 job is" if len(doubts) == 1 else f"{len(doubts)} jobs are"
+    output.warn(f"{jobs} in doubt: may exist and may be billed")
+    tell_how_to_settle(output, connection, *(doubt.key for doubt in doubts))
     for doubt in doubts:
-        write_object(run, doubt)
+        write_object(output, doubt)
 
 
-def write_object(run: Run, doubt: InDoubt) -> None:
+def tell_how_to_settle(output: Output, connection: Connection, *keys: str) -> None:
+    """Tell on stderr the commands that settle doubts.
+
+    Args:
+        output: Where they go.
+        connection: What they need to find the same journal and gateway.
+        keys: The jobs; several share the commands.
+    """
+    ids = keys if len(keys) == 1 else ["KEY"]
+    command = connection.command
+    for when, words in (
+        ("to look for it", command("doubts", "--evidence")),
+        ("if it was bought", f"{command('doubts', 'adopt', ids=ids)} TASK_ID"),
+        ("if it was not", command("doubts", "resubmit", ids=ids)),
+        ("to give it up", command("doubts", "abandon", ids=ids)),
+    ):
+        output.note(f"  {when + ':':<17} {words}")
+
+
+def write_object(output: Output, doubt: InDoubt) -> None:
     """Write a job in doubt as a JSON object, if that is wanted."""
-    run.output.event(
+    output.event(
         "doubt",
         key=doubt.key,
         video_id=doubt.video_id,

@@ -9,7 +9,7 @@ import typer
 
 from .. import Session, SQLiteJournal
 from ..errors import printable
-from ._doubt_words import described, write_object
+from ._doubt_words import described, tell_how_to_settle, write_object
 from ._exit import Code
 from ._journal import JournalFile, Records
 from ._options import JSON, APIKeyFile, APIKeyOption, BaseURL, CAFile, Connection, Proxy, Verbose
@@ -85,10 +85,10 @@ async def _show(run: Run, session: Session, *, evidence: bool) -> None:
         return
     run.code(Code.IN_DOUBT)
     for doubt in found:
-        write_object(run, doubt)
+        write_object(run.output, doubt)
         if not run.output.json:
             run.output.write("\n".join(described(doubt)))
-    run.tell_how_to_settle(found[0].key if len(found) == 1 else None)
+    tell_how_to_settle(run.output, run.connection, *(doubt.key for doubt in found))
 
 
 async def _tell_others(run: Run, session: Session, journal: SQLiteJournal) -> None:

@@ -75,7 +75,7 @@ def resume(
             doubts = await session.in_doubt()
             if doubts:
                 run.code(Code.IN_DOUBT)
-                tell_doubts(run, doubts)
+                tell_doubts(run.output, connection, doubts)
             if not futures:
                 run.output.note("nothing is unfinished" if not doubts else "nothing else is open")
             await Watch(run, session, out).follow(futures)

@@ -26,6 +26,7 @@ from .. import (
     WaitError,
 )
 from ..errors import printable
+from ._doubt_words import tell_how_to_settle
 from ._exit import Code, gravest, verdict_on
 from ._options import Connection
 from ._output import Output, OutputClosedError
@@ -226,26 +227,10 @@ class Run:
         if self.journalled and isinstance(error, SubmitOutcomeUnknownError) and error.request:
             more["key"] = error.request.key
             if error.request.key is not None and not settled:
-                self.tell_how_to_settle(error.request.key)
+                tell_how_to_settle(self.output, self.connection, error.request.key)
         video = getattr(error, "video", None)
         event = "detached" if detached else "error"
         self.output.event(event, id=task_id, video=video, error=error, **more)
-
-    def tell_how_to_settle(self, key: str | None = None) -> None:
-        """Tell the commands that settle a doubt.
-
-        Args:
-            key: The job, or ``None`` for any.
-        """
-        ids = ["KEY"] if key is None else [key]
-        command = self.connection.command
-        for when, words in (
-            ("to look for it", command("doubts", "--evidence")),
-            ("if it was bought", f"{command('doubts', 'adopt', ids=ids)} TASK_ID"),
-            ("if it was not", command("doubts", "resubmit", ids=ids)),
-            ("to give it up", command("doubts", "abandon", ids=ids)),
-        ):
-            self.output.note(f"  {when + ':':<17} {words}")
 
     def _hint(self, hint: str, id: str | None) -> str:
         if id is None:
