@@ -1,5 +1,6 @@
 """An asyncio client for OctopusX's video-remix API: submit, get a future, await it."""
 
+from ._batch import Batch, BatchEvent, Outcome, RemixChain
 from ._journal import SQLiteJournal
 from ._version import __version__
 from .errors import (
@@ -17,6 +18,7 @@ from .errors import (
     JournalError,
     KeyReusedError,
     NotAVideoError,
+    NotSubmittedError,
     OctoremixError,
     PermissionDeniedError,
     PollingFailedError,
@@ -37,7 +39,7 @@ from .errors import (
     WaitTimeoutError,
 )
 from .futures import RemixFuture
-from .models import Event, RemixRequest, SessionStats, TaskStatus, Video, VideoError
+from .models import Event, KeyUsage, RemixRequest, SessionStats, TaskStatus, Video, VideoError
 from .policies import PollPolicy, RetryPolicy
 from .records import InDoubt, JournalEntry
 from .session import Session
@@ -48,6 +50,8 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "BadRequestError",
+    "Batch",
+    "BatchEvent",
     "ConfigurationError",
     "DetachedError",
     "DownloadError",
@@ -59,14 +63,18 @@ __all__ = [
     "JournalEntry",
     "JournalError",
     "KeyReusedError",
+    "KeyUsage",
     "NotAVideoError",
+    "NotSubmittedError",
     "OctoremixError",
+    "Outcome",
     "PermissionDeniedError",
     "PollPolicy",
     "PollingFailedError",
     "QuotaExceededError",
     "RateLimitError",
     "RemixCancelledError",
+    "RemixChain",
     "RemixError",
     "RemixExpiredError",
     "RemixFailedError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,6 +105,18 @@ class Ledger:
     def downloaded(self, task_id: str, path: Path) -> None:
         """Record where a video was saved; nobody waits for it."""
         self._later(lambda store: store.downloaded(task_id, str(path)), task_id)
+
+    def saving(self, task_id: str, path: Path) -> asyncio.Future[None]:
+        """Record where a video is going to be saved."""
+        return self._writer.run(lambda store: store.saving(task_id, str(path)))
+
+    def where(self, task_id: str) -> asyncio.Future[str | None]:
+        """Return where a video was saved, or was going to be."""
+        return self._writer.run(lambda store: store.where(task_id))
+
+    def paid(self, keys: Sequence[str]) -> asyncio.Future[int]:
+        """Return how many jobs of these keys were bought, or may have been."""
+        return self._writer.run(lambda store: store.paid(keys))
 
     def unfinished(self) -> asyncio.Future[tuple[list[Job], dict[str, int]]]:
         """Take over what nobody follows; see `Store.unfinished` and `Store.elsewhere`."""

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from attrs import evolve
@@ -33,6 +33,7 @@ RESERVE = 2**20
 
 _DIED = "its process ended before the outcome was kept"
 _LONGEST_REASON = 500
+_MOST_VALUES = 500
 
 
 class Store:
@@ -252,6 +253,34 @@ class Store:
             " WHERE task_id = ? AND gateway = ? AND state IN ('completed', 'downloaded')",
             (path, time.time(), task_id, self._gateway),
         )
+
+    def saving(self, task_id: str, path: str) -> None:
+        """Write where a task's video is going to be saved."""
+        self._connection.execute(
+            "UPDATE job SET path = ? WHERE task_id = ? AND gateway = ?",
+            (path, task_id, self._gateway),
+        )
+
+    def where(self, task_id: str) -> str | None:
+        """Return where a task's video was saved, or was going to be."""
+        found = self._connection.execute(
+            "SELECT path FROM job WHERE task_id = ? AND gateway = ?", (task_id, self._gateway)
+        ).fetchone()
+        return None if found is None else found["path"]
+
+    def paid(self, keys: Sequence[str]) -> int:
+        """Return how many jobs of these keys were bought, or may have been."""
+        count = 0
+        for start in range(0, len(keys), _MOST_VALUES):
+            some = keys[start : start + _MOST_VALUES]
+            marks = ", ".join("?" * len(some))
+            found = self._connection.execute(
+                "SELECT count(*) FROM job WHERE gateway = ? AND state != 'refused'"  # noqa: S608  # question marks alone
+                f" AND key IN ({marks})",
+                (self._gateway, *some),
+            ).fetchone()
+            count += found[0]
+        return count
 
     def adopt(self, doubt: InDoubt, task_id: str) -> Job:
         """Write which task a job in doubt became.

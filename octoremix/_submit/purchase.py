@@ -42,6 +42,7 @@ class Order:
         named: Whether the key is the caller's, so that the journal may know it.
         again: The states in the journal from which it is bought once more.
         attempt: The attempt that those states must be of, or ``None``.
+        known_only: Whether to take it up if it was bought before, and else to leave it.
     """
 
     request: RemixRequest
@@ -50,6 +51,7 @@ class Order:
     named: bool = False
     again: frozenset[State] = NEVER_BOUGHT
     attempt: int | None = None
+    known_only: bool = False
 
     @property
     def key(self) -> str:

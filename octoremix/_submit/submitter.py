@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from .._journal import Job
 from .._pace import Pace
+from .._permits import submit_permit, tell_pause
 from .._protocol import (
     API,
     Refused,
@@ -29,6 +30,7 @@ from ..errors import (
     APIConnectionError,
     APITimeoutError,
     KeyReusedError,
+    NotSubmittedError,
     RateLimitError,
     SessionClosedError,
     SubmitOutcomeUnknownError,
@@ -170,7 +172,7 @@ class Submitter:
         purchase = Purchase(self._buy(order), loop=loop, name="octoremix submit")
         purchase.order = order
         self._purchases.add(purchase)
-        if order.named:
+        if order.named and not order.known_only:
             self._named[order.key] = purchase
         purchase.add_done_callback(self._done)
         return purchase
@@ -233,6 +235,8 @@ class Submitter:
             known = await self._keeper.known(order)
             if known is not None:
                 return known
+            if order.known_only:
+                raise NotSubmittedError("it was not bought before, and nothing is bought now")
             for doubt in doubts_about(order.request):
                 log.warning("%s; the gateway decides", doubt)
             attempts = retrying(self._retry, self._may_be_repeated)
@@ -271,11 +275,7 @@ class Submitter:
         return future
 
     async def _permit(self) -> None:
-        loop = asyncio.get_running_loop()
-        opens_at = self._pace.submit_at(loop.time())
-        while opens_at > loop.time():
-            await asyncio.sleep(opens_at - loop.time())
-            opens_at = self._pace.submit_at(loop.time())  # another 429 may have come
+        await submit_permit(self._pace)
 
     async def _bought(self, request: RemixRequest, purchase: Purchase, job: Job | None) -> Reading:
         started = asyncio.get_running_loop().time()
@@ -355,7 +355,4 @@ class Submitter:
     def _cool_down(self, error: RateLimitError, started: float) -> None:
         now = asyncio.get_running_loop().time()
         pause = self._pace.submit_refused(started, now, error.retry_after)
-        if pause is not None:
-            log.info("submits pause for %.1f s after a 429", pause)
-            if self._notify is not None:
-                self._notify(Event(kind="cool_down", delay=pause))
+        tell_pause("submits", pause, self._notify)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from ._batch import batch
 from ._demo import demo
 from ._doubts import doubts
 from ._download import download
@@ -50,7 +51,7 @@ def _main(
     del version
 
 
-for _command in (demo, remix, watch, download, jobs, resume, serve):
+for _command in (demo, remix, batch, watch, download, jobs, resume, serve):
     app.command()(_command)
 app.add_typer(doubts, name="doubts")
 

@@ -93,12 +93,8 @@ async def _show(run: Run, session: Session, *, evidence: bool) -> None:
 
 async def _tell_others(run: Run, session: Session, journal: SQLiteJournal) -> None:
     """Say what is in doubt at other gateways, which this session has no business with."""
-    ours = {(entry.base_url, entry.key) for entry in await session.history(states=["in_doubt"])}
-    others = Counter(
-        entry.base_url
-        for entry in await journal.history(states=["in_doubt"])
-        if (entry.base_url, entry.key) not in ours
-    )
+    others = Counter(entry.base_url for entry in await journal.history(states=["in_doubt"]))
+    del others[session.base_url]
     for name, count in others.items():
         run.output.note(f"{count} more at {printable(name)}: --base-url shows them", "dim")
 

@@ -37,7 +37,7 @@ from .. import (
     WaitTimeoutError,
 )
 
-__all__ = ["Code", "Verdict", "gravest", "verdict_on"]
+__all__ = ["Code", "Verdict", "gravest", "message_of", "verdict_on"]
 
 
 class Code(enum.IntEnum):
@@ -161,3 +161,10 @@ def verdict_on(error: BaseException) -> Verdict:
         if kind in _TABLE:
             return _TABLE[kind]
     return Verdict(Code.FAILED)
+
+
+def message_of(error: BaseException) -> str:
+    """Return what is said of an error: of the system's, its words without their number."""
+    if isinstance(error, OSError) and not isinstance(error, OctoremixError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__

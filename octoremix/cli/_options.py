@@ -119,7 +119,9 @@ class Connection:
         output: Output,
         poll: PollPolicy,
         on_event: Callable[[Event], object] | None = None,
-        journal: SQLiteJournal | None = None,
+        *,
+        journal: Path | SQLiteJournal | None = None,
+        rate_limit: float | None = None,
     ) -> Session:
         """Make the session.
 
@@ -133,10 +135,11 @@ class Connection:
                 key,
                 base_url=self.base_url,
                 poll=poll,
-                journal=journal,
                 proxy=False if self.proxy == "none" else self.proxy,
                 ssl=self._certificates(),
                 on_event=on_event,
+                journal=journal,
+                rate_limit=rate_limit,
             )
         for warning in caught:
             output.warn(str(warning.message))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json as json_module
 import time
 from pathlib import Path
@@ -13,7 +12,6 @@ from attrs import fields, frozen
 
 from .. import (
     ConfigurationError,
-    JournalError,
     OctoremixError,
     RemixError,
     RemixFuture,
@@ -188,9 +186,8 @@ async def _remix(run: Run, session: Session, order: _Order) -> None:
         run.failed(error, retry=again)
         return
     except SubmitOutcomeUnknownError as error:
-        settled = await _was_given_up(session, order.request.key)
         guarded = "the same --key buys nothing until this is settled" if order.request.key else ""
-        run.failed(error, retry=again if settled else guarded, settled=settled)
+        run.failed(error, retry=again if error.abandoned else guarded)
         return
     except OctoremixError as error:
         run.failed(error)
@@ -200,15 +197,6 @@ async def _remix(run: Run, session: Session, order: _Order) -> None:
         _show_link(run, video)
     else:
         await _save(run, session, video, order.out, force=order.force)
-
-
-async def _was_given_up(session: Session, key: str | None) -> bool:
-    """Return whether a doubt about a job was settled by giving it up."""
-    if key is None:
-        return False
-    with contextlib.suppress(JournalError):  # what is to be told is the doubt
-        return any(entry.key == key for entry in await session.history(states=["abandoned"]))
-    return False
 
 
 async def _followed(run: Run, future: RemixFuture) -> Video:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from attrs import Factory, define, field
@@ -27,7 +29,7 @@ from .. import (
 )
 from ..errors import printable
 from ._doubt_words import tell_how_to_settle
-from ._exit import Code, gravest, verdict_on
+from ._exit import Code, gravest, message_of, verdict_on
 from ._options import Connection
 from ._output import Output, OutputClosedError
 from ._signals import caught
@@ -53,6 +55,9 @@ class Run:
         quiet: Whether acceptances are not worth a line each.
         billed: Whether jobs that go on cost anything.
         endless: Whether a signal is the way to end it.
+        finish: Called at the first Ctrl-C, to finish what runs and begin nothing new; without it
+            Ctrl-C ends the command at once, as a second one does.
+        noticed: Told of every event of the session.
         journalled: Whether what is bought is recorded.
     """
 
@@ -61,8 +66,10 @@ class Run:
     quiet: bool = False
     billed: bool = True
     endless: bool = False
+    finish: Callable[[], object] | None = None
+    noticed: Callable[[Event], object] | None = None
     journalled: bool = field(init=False, default=False)
-    _bought: set[str] = field(init=False, factory=set)
+    _last_bought: str | None = field(init=False, default=None)
     _codes: list[Code] = field(init=False, factory=list)
     _going_on: dict[str, Video | None] = field(init=False, factory=dict)
     _stopped: Code | None = field(init=False, default=None)
@@ -74,7 +81,12 @@ class Run:
 
     @contextlib.asynccontextmanager
     async def session(
-        self, poll: PollPolicy, journal: SQLiteJournal | None = None, *, needed: bool = True
+        self,
+        poll: PollPolicy,
+        journal: Path | SQLiteJournal | None = None,
+        *,
+        needed: bool = True,
+        rate_limit: float | None = None,
     ) -> AsyncIterator[Session]:
         """Open the session.
 
@@ -82,13 +94,17 @@ class Run:
             poll: How tasks are followed.
             journal: Where what is bought is recorded, or ``None``.
             needed: Whether a journal that can't be used is an error; else it is done without.
+            rate_limit: The most requests a second, or ``None``.
 
         Raises:
             ConfigurationError: A setting is missing or malformed.
             JournalError: The journal can't be used; nothing was sent.
         """
+        make = partial(
+            self.connection.session, self.output, poll, self._notice, rate_limit=rate_limit
+        )
         async with contextlib.AsyncExitStack() as stack:
-            session = self.connection.session(self.output, poll, self._noticed, journal)
+            session = make(journal=journal)
             try:
                 await stack.enter_async_context(session)
             except JournalError as error:
@@ -97,14 +113,15 @@ class Run:
                     raise
                 self.output.warn(f"{error}; what this command learns is not recorded")
                 journal = None
-                session = self.connection.session(self.output, poll, self._noticed)
-                await stack.enter_async_context(session)
+                session = await stack.enter_async_context(make())
             self.journalled = journal is not None
             yield session
 
-    def _noticed(self, event: Event) -> None:
-        if event.kind == "accepted" and event.id is not None:
-            self._bought.add(event.id)
+    def _notice(self, event: Event) -> None:
+        if self.noticed is not None:
+            self.noticed(event)
+        if event.kind == "accepted":
+            self._last_bought = event.id
         if event.kind == "cool_down" and (event.delay or 0) >= 2:
             self.output.note(f"the gateway asks to wait: paused for {event.delay:.0f} s", "dim")
 
@@ -169,7 +186,7 @@ class Run:
 
     def _accepted(self, future: RemixFuture) -> None:
         self.goes_on(future.id, future.video)
-        known = self.journalled and future.id not in self._bought
+        known = self.journalled and future.id != self._last_bought
         if not self.quiet:
             word = "bought before" if known else "accepted"
             self.output.note(f"{word}: {printable(future.id)}")
@@ -203,8 +220,6 @@ class Run:
         error: BaseException,
         id: str | None = None,
         retry: str = "",
-        *,
-        settled: bool = False,
     ) -> None:
         """Report an error and take its code into account.
 
@@ -212,7 +227,6 @@ class Run:
             error: What happened.
             id: The task, where the error does not say it.
             retry: What to do about it, where it is not what the error suggests.
-            settled: Whether a doubt is one no more.
         """
         task_id = getattr(error, "id", None) or id
         if task_id is not None:
@@ -221,12 +235,12 @@ class Run:
         self.code(verdict.code)
         detached = isinstance(error, (WaitError, SessionClosedError))
         detached = detached and not isinstance(error, TaskLostError)
-        self.output.complain(_message(error), retry or self._hint(verdict.hint, task_id))
+        self.output.complain(message_of(error), retry or self._hint(verdict.hint, task_id))
         self.output.trace(error)
         more = {}
         if self.journalled and isinstance(error, SubmitOutcomeUnknownError) and error.request:
             more["key"] = error.request.key
-            if error.request.key is not None and not settled:
+            if error.request.key is not None and not error.abandoned:
                 tell_how_to_settle(self.output, self.connection, error.request.key)
         video = getattr(error, "video", None)
         event = "detached" if detached else "error"
@@ -281,6 +295,10 @@ async def _supervised(run: Run, work: Work) -> Code:
     task = asyncio.ensure_future(work(run))
 
     def stop(number: int) -> None:
+        if number == signal.SIGINT and run.finish is not None:
+            finish, run.finish = run.finish, None
+            finish()
+            return
         code, word = _SIGNALS[signal.Signals(number)]
         run.stopped(code, word)
         task.cancel()
@@ -319,12 +337,6 @@ def _report(run: Run, error: Exception) -> None:
         run.failed(error)
     except OutputClosedError:
         run.stopped(Code.CLOSED, "")
-
-
-def _message(error: BaseException) -> str:
-    if isinstance(error, OSError) and not isinstance(error, OctoremixError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
 
 
 async def all_of(works: Iterable[Coroutine[Any, Any, None]]) -> None:

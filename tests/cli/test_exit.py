@@ -29,6 +29,7 @@ CODES = {
     "JournalError": 2,
     "JournalBusyError": 1,
     "KeyReusedError": 2,
+    "NotSubmittedError": 1,
     "RemixError": 1,
     "RemixFailedError": 1,
     "RemixCancelledError": 1,
