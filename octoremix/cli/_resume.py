@@ -76,7 +76,11 @@ def resume(
             if doubts:
                 run.code(Code.IN_DOUBT)
                 tell_doubts(run.output, connection, doubts)
-            if not futures:
+            others = len(await session.history(states=["intent", "submitted"])) - len(futures)
+            if others:
+                jobs = "1 job is" if others == 1 else f"{others} jobs are"
+                run.output.note(f"{jobs} in the hands of a command that still runs", "dim")
+            elif not futures:
                 run.output.note("nothing is unfinished" if not doubts else "nothing else is open")
             await Watch(run, session, out).follow(futures)
 

@@ -359,6 +359,20 @@ def test_resume_tells_how_each_job_ended(
     assert ends == dict(zip(ids, ["done", "error"], strict=True))
 
 
+def test_resume_leaves_the_jobs_of_a_running_command_alone(
+    octoremix: Run, launch: Launch, start_gateway: Callable[..., Emulator]
+) -> None:
+    """What another command still follows is told, and is not followed twice."""
+    gateway = start_gateway(duration=60.0)
+    process = launch(*REMIX, at=gateway)
+    while "accepted" not in process.stderr.readline():
+        pass
+    ended = octoremix("resume", "--json", at=gateway)
+    assert (ended.code, ended.out) == (0, "")
+    assert "1 job is in the hands of a command that still runs" in ended.err
+    process.kill()
+
+
 def test_resume_leaves_other_gateways_alone(
     octoremix: Run, start_gateway: Callable[..., Emulator]
 ) -> None:
