@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
 from collections.abc import AsyncIterator
@@ -253,6 +254,19 @@ async def test_queries_count_and_wait_in_their_order() -> None:
         assert arrivals.times() == pytest.approx([0, *(0.45 + count / 2 for count in range(9))])
         paths = [call.path for call in gateway.calls]
         assert paths == [f"/v1/videos/task_{number}" for number in range(10)]
+
+
+async def test_what_is_asked_about_the_key_counts(tmp_path: Path) -> None:
+    """What a key has left, and what its log tells of jobs in doubt, take permits as well."""
+    broken = reply("<html>", status=502)
+    async with limited(1, submits=broken, journal=tmp_path / "journal.db") as (octo, arrivals, _):
+        with pytest.raises(octoremix.SubmitOutcomeUnknownError):
+            await octo.submit("video_1", prompt="p")
+        for call in (octo.usage(), octo.in_doubt(evidence=True), octo.usage()):
+            with contextlib.suppress(octoremix.OctoremixError):
+                await call
+        assert arrivals.kinds == "SCCC"
+        assert arrivals.times() == pytest.approx([0, 0.95, 1.95, 2.95])
 
 
 async def test_queries_and_polls_share_what_is_left() -> None:
