@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octoremix.testing import Emulator, _canned
+from octoremix.testing import Emulator, Route, _canned
 
 from .emulator_client import Client
 
@@ -99,3 +100,109 @@ async def test_a_source_can_be_a_file(tmp_path: Path) -> None:
         status, answer = await client.json("GET", "/v1/videos/cow/content")
     assert status == 502
     assert answer["error"] == {"message": "Failed to fetch video content", "type": "server_error"}
+
+
+SIZE = 200_000
+
+# What is asked for, and of 200,000 bytes the first and the one after the last that come, or the
+# status of an answer without any.
+RANGES: dict[str, tuple[int, int] | int] = {
+    "bytes=0-": (0, SIZE),
+    "bytes=0-0": (0, 1),
+    "bytes=1000-1999": (1000, 2000),
+    "bytes=150000-": (150_000, SIZE),
+    "bytes=199999-": (199_999, SIZE),
+    "bytes=100-9999999": (100, SIZE),
+    "bytes=-10": (199_990, SIZE),
+    "bytes=-9999999": (0, SIZE),
+    " bytes=5-6 ": (5, 7),
+    "bytes=200000-": 416,
+    "bytes=300000-300001": 416,
+    "bytes=-0": 416,
+    "bytes=2-1": 200,
+    "bytes=0-1,5-6": 200,
+    "bytes=-": 200,
+    "bytes=a-b": 200,
+    "bytes=\u0661-": 200,
+    "lines=0-1": 200,
+    "0-1": 200,
+    "": 200,
+}
+
+
+@pytest.mark.parametrize("asked", RANGES)
+@pytest.mark.parametrize("source", ["canned", "file"])
+async def test_a_part_of_the_bytes_can_be_asked_for(
+    source: str, asked: str, tmp_path: Path
+) -> None:
+    """§1.4: one range is a 206, one beyond the end a 416, and what is no range gives the whole."""
+    file = tmp_path / "cow.mp4"
+    file.write_bytes(b"".join(_canned.canned_chunks(SIZE)))
+    sources = {"v": file} if source == "file" else None
+    async with (
+        Emulator(content_size=SIZE, sources=sources, cdn=True) as gateway,
+        Client(gateway) as client,
+    ):
+        link = (await client.query("v"))["video_url"]
+        answers = [
+            await client.call("GET", url, headers=headers | {"Range": asked})
+            for url, headers in ((link, {}), ("/v1/videos/v/content", client.headers))
+        ]
+    found = RANGES[asked]
+    for status, headers, body in answers:
+        assert headers["Accept-Ranges"] == "bytes"
+        if isinstance(found, tuple):
+            start, end = found
+            assert status == 206
+            assert headers["Content-Range"] == f"bytes {start}-{end - 1}/{SIZE}"
+            assert body == file.read_bytes()[start:end]
+            assert headers["Content-Length"] == str(len(body))
+        elif found == 416:
+            assert (status, body) == (416, b"")
+            assert headers["Content-Range"] == f"bytes */{SIZE}"
+        else:
+            assert (status, len(body)) == (200, SIZE)
+            assert "Content-Range" not in headers
+
+
+async def test_a_part_is_one_of_the_same_bytes_only(tmp_path: Path) -> None:
+    """§1.4: ``If-Range`` with another tag or date gives the whole, and a tag follows the bytes."""
+    file = tmp_path / "cow.mp4"
+    file.write_bytes(bytes(1000))
+    async with Emulator(sources={"v": file}) as gateway, Client(gateway) as client:
+
+        async def ask(condition: str) -> int:
+            headers = client.headers | {"Range": "bytes=10-", "If-Range": condition}
+            status, _, _ = await client.call("GET", "/v1/videos/v/content", headers=headers)
+            return status
+
+        _, headers, _ = await client.call("GET", "/v1/videos/v/content")
+        tag, date = headers["ETag"], headers["Last-Modified"]
+        assert [await ask(tag), await ask(date)] == [206, 206]
+        others = [f"W/{tag}", '"other"', "yesterday", formatdate(0, usegmt=True)]
+        assert [await ask(condition) for condition in others] == [200] * 4
+        file.write_bytes(bytes(1001))
+        assert await ask(tag) == 200
+
+
+async def test_the_head_of_the_content_can_be_asked_for() -> None:
+    """§1.4: a HEAD tells the length and sends nothing, on the gateway and on the second origin."""
+    async with (
+        Emulator(content_size=SIZE, cdn=True) as gateway,
+        Client(gateway) as client,
+    ):
+        link = (await client.query("v"))["video_url"]
+        calls: list[tuple[str, dict[str, Any]]] = [
+            (link, {}),
+            ("/v1/videos/v/content", client.headers),
+        ]
+        for url, headers in calls:
+            status, told, body = await client.call("HEAD", url, headers=headers)
+            assert (status, body, told["Content-Length"]) == (200, b"", str(SIZE))
+            part = headers | {"Range": "bytes=-5"}
+            status, told, body = await client.call("HEAD", url, headers=part)
+            assert (status, body, told["Content-Length"]) == (206, b"", "5")
+        unknown, _, _ = await client.call("HEAD", "/v1/videos/v/nothing")
+    assert unknown == 404
+    assert gateway.books.requests[Route.CONTENT_HEAD] == 2
+    assert gateway.books.cdn_requests == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -124,3 +125,54 @@ async def test_a_file_that_is_gone_is_gone_from_the_cdn_too(tmp_path: Path) -> N
         file.unlink()
         status, _, _ = await client.call("GET", path, headers={})
     assert status == 404
+
+
+@pytest.mark.parametrize("on", ["content", "cdn"])
+async def test_content_can_be_cut_by_time(on: str) -> None:
+    """§1.4: after its 60 s the gateway cuts what it sends, and the rest can be asked for."""
+    async with (
+        Emulator(duration=0, content_size=100_000, cdn=True) as gateway,
+        Client(gateway) as client,
+    ):
+        video = await client.query((await client.remix())["id"])
+        path = video["video_url"] if on == "cdn" else f"/v1/videos/{video['id']}/content"
+        headers = {} if on == "cdn" else client.headers
+        _, _, whole = await client.call("GET", path, headers=headers)
+        gateway.faults.add("content_timeout", on=on, next=1)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        came = bytearray()
+        url = path if on == "cdn" else gateway.url + path
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async with client.http.get(url, headers=headers) as response:
+                assert response.content_length == 100_000
+                async for chunk in response.content.iter_any():
+                    came += chunk
+        assert loop.time() - started == pytest.approx(60, abs=1)
+        assert len(came) == 50_000
+        part = headers | {"Range": f"bytes={len(came)}-"}
+        status, _, rest = await client.call("GET", path, headers=part)
+    assert status == 206
+    assert came + rest == whole
+
+
+@pytest.mark.parametrize("on", ["content", "cdn"])
+async def test_a_part_can_be_denied(on: str) -> None:
+    """§1.4: many builds know no ranges, and answer with the whole and without a tag."""
+    async with Emulator(cdn=True) as gateway, Client(gateway) as client:
+        video = await client.query("v")
+        path = video["video_url"] if on == "cdn" else "/v1/videos/v/content"
+        gateway.faults.add("content_no_range", on=on)
+        headers = ({} if on == "cdn" else client.headers) | {"Range": "bytes=5-"}
+        status, told, body = await client.call("GET", path, headers=headers)
+    assert (status, len(body)) == (200, 2059)
+    assert not {"ETag", "Last-Modified", "Accept-Ranges", "Content-Range"} & set(told)
+
+
+async def test_a_cut_of_next_to_nothing_is_a_cut() -> None:
+    """Of a single byte none comes."""
+    async with Emulator() as gateway, Client(gateway) as client:
+        gateway.faults.add("content_timeout")
+        headers = client.headers | {"Range": "bytes=0-0"}
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await client.call("GET", "/v1/videos/v/content", headers=headers)

@@ -43,6 +43,16 @@ ANSWERS: dict[str, tuple[int, str, str]] = {
 }
 
 
+async def test_the_plugin_of_a_task_can_be_gone() -> None:
+    """§1.4: its files can't be listed then, and its task is there all the same."""
+    async with Emulator(profile="rc30", faults=["artifact_unavailable"]) as gateway:
+        async with Client(gateway) as client:
+            status, answer = await client.json("GET", "/v1/tasks/v/artifacts")
+            found, _ = await client.json("GET", "/v1/tasks/v")
+    assert (status, answer["error"]["code"]) == (503, "artifact_plugin_unavailable")
+    assert found == 200
+
+
 def fault_of(gateway: Emulator, name: str, **settings: Any) -> str:
     """Add it, and return what it happens on."""
     return gateway.faults.add(name, **settings).on
