@@ -18,7 +18,7 @@ from .emulator_client import BODY, Client
 
 
 async def test_a_remix_is_answered_with_the_documented_object() -> None:
-    """A submit answers at once, with the object of the vendor's page and the headers."""
+    """§1.1: a submit answers at once, with the object of the vendor's page and the headers."""
     async with Emulator() as gateway, Client(gateway) as client:
         status, headers, body = await client.call(
             "POST", "/v1/videos/video_123/remix", json=BODY | {"size": "720P", "seconds": "5"}
@@ -130,7 +130,7 @@ async def test_a_users_function_that_gives_nonsense_is_named(
     st.text(min_size=1).filter(lambda text: text.strip()),
 )
 def test_any_id_and_prompt_arrive_as_they_were_sent(video_id: str, prompt: str) -> None:
-    """Slashes, percent signs, spaces and every script survive in a path, and prompts in bodies."""
+    """§4.2: slashes, percent signs, spaces and every script survive in a path, and prompts in bodies."""
 
     async def trip() -> None:
         async with Emulator(duration=0) as gateway, Client(gateway) as client:
@@ -152,7 +152,7 @@ def test_any_id_and_prompt_arrive_as_they_were_sent(video_id: str, prompt: str) 
     "video_id", ["a/b", "a%2Fb", "a+b", "a=b", "grok:48a6", "a b", "视频", "x" * 254, "a//b/", "?#"]
 )
 async def test_awkward_ids_lead_to_their_content(video_id: str) -> None:
-    """The address in an answer leads to the same video, whatever its id holds."""
+    """§4.2: the address in an answer leads to the same video, whatever its id holds."""
     async with Emulator(sources=[video_id]) as gateway, Client(gateway) as client:
         url = (await client.query(video_id))["video_url"]
         status, _, _ = await client.call("GET", url.removeprefix(gateway.url))
@@ -170,7 +170,7 @@ async def test_an_id_that_is_no_text_is_kept_apart_from_others() -> None:
 
 
 async def test_a_video_can_be_made_and_then_remixed() -> None:
-    """A create makes a source that is remixed once it is ready, and not before."""
+    """§4.1: a create makes a source that is remixed once it is ready, and not before."""
     async with (
         Emulator(duration=10, sources=()) as gateway,
         Client(gateway) as client,
@@ -191,7 +191,7 @@ async def test_a_video_can_be_made_and_then_remixed() -> None:
 
 
 async def test_a_create_may_be_a_form() -> None:
-    """Multipart bodies are read too: repeated fields as lists, files by their names."""
+    """§1.2: multipart bodies are read too: repeated fields as lists, files by their names."""
     form = aiohttp.FormData()
     form.add_field("prompt", "a cat")
     form.add_field("model", "grok-video-3")
@@ -211,7 +211,7 @@ async def test_a_create_may_be_a_form() -> None:
 
 
 async def test_only_known_sources_exist_where_they_are_listed() -> None:
-    """With sources given, other ids answer as unknown, each route in its own way."""
+    """§3.2: with sources given, other ids answer as unknown, each route in its own way."""
     async with Emulator(sources=["mine"]) as gateway, Client(gateway) as client:
         assert (await client.query("mine"))["status"] == "completed"
         remix = await client.json("POST", "/v1/videos/other/remix", json={})

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def test_content_is_a_real_mp4_of_the_wanted_size() -> None:
-    """The content streams once the video is ready, with its length, type and caching."""
+    """§1.4: the content streams once the video is ready, with its length, type and caching."""
     async with (
         Emulator(duration=5, content_size=300_000) as gateway,
         Client(gateway) as client,

@@ -27,7 +27,7 @@ POLL = PollPolicy(first_delay=3.0, wait=wait_fixed(7.0))
 
 @pytest.mark.parametrize("cdn", [True, False])
 async def test_a_link_can_expire(cdn: bool, tmp_path: Path) -> None:
-    """The old link is refused, a later query has one that works, and no key is shown."""
+    """§2.3: the old link is refused, a later query has one that works, and no key is shown."""
     async with (
         Emulator(duration=0, cdn=cdn, faults=["url_expired:times=2,status=404"]) as gateway,
         Client(gateway) as client,
@@ -55,7 +55,7 @@ async def test_a_link_can_expire(cdn: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("on", ["content", "cdn"])
 async def test_content_can_go_wrong(on: str) -> None:
-    """On the gateway in its envelope, on the second origin in pages of the edge."""
+    """§1.4, §3.1 E3: on the gateway in its envelope, on the second origin in pages of the edge."""
     async with (
         Emulator(duration=0, content_size=100_000, cdn=True) as gateway,
         Client(gateway) as client,
@@ -85,7 +85,7 @@ async def test_content_can_go_wrong(on: str) -> None:
 
 
 async def test_a_download_survives_what_passes(tmp_path: Path) -> None:
-    """Content that fails at first is fetched in the end, and nothing is bought again."""
+    """§1.4: content that fails at first is fetched in the end, and nothing is bought again."""
     async with (
         Emulator(duration=5, cdn=True) as gateway,
         Session(gateway.api_key, base_url=gateway.url, poll=POLL) as session,

@@ -13,33 +13,34 @@ import pytest
 from octoremix.testing import FAULTS, POLL_FAULTS, Emulator
 
 from .emulator_client import BODY, Client
+from .sections import named
 
 PATH = "/v1/videos/video_123/remix"
 
 
-# What a call is answered with: the status, the type, and a text in the body.
-ANSWERS: dict[str, tuple[int, str, str]] = {
-    "empty": (200, "application/json", ""),
-    "html": (200, "text/html", "Just a moment"),
-    "html_502": (502, "text/html", "Bad gateway"),
-    "html_503": (503, "text/html", "Service Temporarily Unavailable"),
-    "html_504": (504, "text/html", "Gateway time-out"),
-    "html_524": (524, "text/html", "A timeout occurred"),
-    "panic": (500, "application/json", '"type": "new_api_panic"'),
-    "database_error": (500, "application/json", '"type": "new_api_error"'),
-    "upstream_error": (500, "application/json", '"code": "fail_to_fetch_task"'),
-    "rate_limited": (429, "application/json", '"code": "fail_to_fetch_task"'),
-    "rate_limited_empty": (429, "", ""),
-    "rate_limited_edge": (429, "text/html", "Too Many Requests"),
-    "key_exhausted": (401, "application/json", "Invalid token (request id: "),
-    "model_limited_key": (403, "application/json", "no access to model  (request id: "),
-    "not_found": (400, "application/json", '"code": "task_not_exist"'),
-    "not_implemented": (501, "application/json", '"code": "not_implemented"'),
-    "error_in_202": (202, "application/json", '"code": "fail_to_fetch_task"'),
-    "remix_bug": (400, "application/json", "task does not exist"),
-    "source_channel_disabled": (400, "application/json", '"code": "task_channel_disable"'),
-    "source_unfinished": (400, "application/json", '"code": "origin_task_not_completed"'),
-    "quota_exceeded": (403, "application/json", '"code": "insufficient_user_quota"'),
+# What a call is answered with: the section of the reference, the status, the type, and a text in the body.
+ANSWERS: dict[str, tuple[str, int, str, str]] = {
+    "empty": ("§3.1 E5", 200, "application/json", ""),
+    "html": ("§3.1 E7", 200, "text/html", "Just a moment"),
+    "html_502": ("§3.1 E7", 502, "text/html", "Bad gateway"),
+    "html_503": ("§3.1 E7", 503, "text/html", "Service Temporarily Unavailable"),
+    "html_504": ("§3.1 E7", 504, "text/html", "Gateway time-out"),
+    "html_524": ("§3.1 E7", 524, "text/html", "A timeout occurred"),
+    "panic": ("§3.1 E6", 500, "application/json", '"type": "new_api_panic"'),
+    "database_error": ("§3.1 E2", 500, "application/json", '"type": "new_api_error"'),
+    "upstream_error": ("§3.1 E1", 500, "application/json", '"code": "fail_to_fetch_task"'),
+    "rate_limited": ("§3.1 E1", 429, "application/json", '"code": "fail_to_fetch_task"'),
+    "rate_limited_empty": ("§3.1 E5", 429, "", ""),
+    "rate_limited_edge": ("§3.1 E7", 429, "text/html", "Too Many Requests"),
+    "key_exhausted": ("§4.6", 401, "application/json", "Invalid token (request id: "),
+    "model_limited_key": ("§3.2", 403, "application/json", "no access to model  (request id: "),
+    "not_found": ("§3.1 E1", 400, "application/json", '"code": "task_not_exist"'),
+    "not_implemented": ("§3.2", 501, "application/json", '"code": "not_implemented"'),
+    "error_in_202": ("§3.1 E8", 202, "application/json", '"code": "fail_to_fetch_task"'),
+    "remix_bug": ("§4.1", 400, "application/json", "task does not exist"),
+    "source_channel_disabled": ("§3.2", 400, "application/json", '"code": "task_channel_disable"'),
+    "source_unfinished": ("§3.2", 400, "application/json", '"code": "origin_task_not_completed"'),
+    "quota_exceeded": ("§3.2", 403, "application/json", '"code": "insufficient_user_quota"'),
 }
 
 
@@ -58,7 +59,7 @@ def fault_of(gateway: Emulator, name: str, **settings: Any) -> str:
     return gateway.faults.add(name, **settings).on
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", named(ANSWERS))
 async def test_a_fault_answers_as_the_gateway_or_its_edge_would(name: str) -> None:
     """Status, type and envelope are those of whoever answers; the edge has no ids of ours."""
     async with Emulator(duration=0) as gateway, Client(gateway) as client:
@@ -67,7 +68,7 @@ async def test_a_fault_answers_as_the_gateway_or_its_edge_would(name: str) -> No
         method, path = ("GET", f"/v1/videos/{video_id}") if on == "query" else ("POST", PATH)
         status, headers, body = await client.call(method, path, json=BODY)
         again, _, _ = await client.call(method, path, json=BODY)
-    wanted, kind, text = ANSWERS[name]
+    _, wanted, kind, text = ANSWERS[name]
     assert (status, headers.get("Content-Type", "").partition(";")[0]) == (wanted, kind)
     assert text in body.decode()
     assert bool(text) is bool(body)
@@ -85,7 +86,7 @@ async def test_a_fault_answers_as_the_gateway_or_its_edge_would(name: str) -> No
 async def test_a_submit_without_an_answer_is_paid_or_not_as_the_plan_says(
     name: str, accepted: bool
 ) -> None:
-    """The connection is reset at once or late, and the books say whether a job was bought."""
+    """§4.3: the connection is reset at once or late, and the books say whether a job was bought."""
     async with Emulator() as gateway, Client(gateway) as client:
         gateway.faults.add(name, on="remix", accepted=accepted, seconds=30)
         with pytest.raises(aiohttp.ClientConnectionError):
@@ -96,7 +97,7 @@ async def test_a_submit_without_an_answer_is_paid_or_not_as_the_plan_says(
 
 @pytest.mark.parametrize("name", ["html_502", "html_524", "empty", "rate_limited_edge", "panic"])
 async def test_any_answer_can_hide_a_job_that_was_bought(name: str) -> None:
-    """With ``accepted`` the job is charged and exists, whatever its client is told."""
+    """§4.3: with ``accepted`` the job is charged and exists, whatever its client is told."""
     async with Emulator(duration=0) as gateway, Client(gateway) as client:
         gateway.faults.add(name, on="submit", accepted=True)
         await client.call("POST", PATH, json=BODY)
@@ -116,7 +117,7 @@ async def test_a_refusal_stays_one_under_a_fault() -> None:
 
 
 async def test_a_hung_submit_is_bought_though_its_client_left() -> None:
-    """The gateway goes on for nobody, and charges at the end."""
+    """§4.3: the gateway goes on for nobody, and charges at the end."""
     async with Emulator() as gateway, Client(gateway) as client:
         gateway.faults.add("hung_submit", seconds=100)
         with pytest.raises(TimeoutError):
@@ -127,7 +128,7 @@ async def test_a_hung_submit_is_bought_though_its_client_left() -> None:
 
 
 async def test_slow_and_odd_bodies() -> None:
-    """Late, compressed, half or too short: the answer is the right one underneath."""
+    """§3.3: late, compressed, half or too short: the answer is the right one underneath."""
     async with Emulator(duration=0) as gateway, Client(gateway) as client:
         video_id = (await client.remix())["id"]
         loop = asyncio.get_running_loop()
@@ -158,17 +159,17 @@ async def test_slow_and_odd_bodies() -> None:
 
 
 # What an answer about a running job says under each fault that changes it.
-EDITS: dict[str, dict[str, Any]] = {
-    "unknown": {"status": "unknown"},
-    "odd_status": {"status": "moderating"},
-    "status_flap": {"status": "queued"},
-    "progress_regress": {"progress": 1},
-    "task_id_mismatch": {"task_id": "upstream_0123456789"},
-    "numeric_seconds": {"seconds": 8},
+EDITS: dict[str, tuple[str, dict[str, Any]]] = {
+    "unknown": ("§2.1", {"status": "unknown"}),
+    "odd_status": ("§2.2", {"status": "moderating"}),
+    "status_flap": ("§2.2", {"status": "queued"}),
+    "progress_regress": ("§2.1", {"progress": 1}),
+    "task_id_mismatch": ("§2.3", {"task_id": "upstream_0123456789"}),
+    "numeric_seconds": ("§2.3", {"seconds": 8}),
 }
 
 
-@pytest.mark.parametrize("name", EDITS)
+@pytest.mark.parametrize("name", named(EDITS))
 async def test_a_poll_can_say_something_odd(name: str) -> None:
     """One field of the running job's object is odd, and its end is never hidden."""
     async with Emulator(duration=20) as gateway, Client(gateway) as client:
@@ -179,13 +180,13 @@ async def test_a_poll_can_say_something_odd(name: str) -> None:
         odd = await client.query(video_id)
         await asyncio.sleep(10)
         end = await client.query(video_id)
-    assert odd | right | EDITS[name] == odd
+    assert odd | right | EDITS[name][1] == odd
     assert end["status"] == "completed"
     assert end["progress"] == 100
 
 
 async def test_times_can_be_odd() -> None:
-    """In milliseconds, and with ``completed_at`` set before the end."""
+    """§2.3, §1.3 trap 1: in milliseconds, and with ``completed_at`` set before the end."""
     async with Emulator(duration=20) as gateway, Client(gateway) as client:
         video_id = (await client.remix())["id"]
         right = await client.query(video_id)

@@ -18,6 +18,7 @@ from octoremix import (
 from octoremix.testing import POLL_FAULTS, Emulator, Route
 
 from .emulator_client import Client
+from .sections import named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,27 +48,27 @@ async def test_a_wait_survives_each_poll_fault(name: str, outcome: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "paid", "error"),
+    ("section", "fault", "paid", "error"),
     [
-        ("lost_answer", 1, SubmitOutcomeUnknownError),
-        ("hung_submit", 1, SubmitOutcomeUnknownError),
-        ("cut:on=remix", 0, SubmitOutcomeUnknownError),
-        ("html_524:on=remix,accepted=true", 1, SubmitOutcomeUnknownError),
-        ("html_502:on=remix", 0, SubmitOutcomeUnknownError),
-        ("error_in_202", 0, OctoremixError),
-        ("remix_bug", 0, OctoremixError),
-        ("source_channel_disabled", 0, OctoremixError),
-        ("source_unfinished", 0, OctoremixError),
-        ("quota_exceeded", 0, OctoremixError),
-        ("model_limited_key:on=remix", 0, OctoremixError),
-        ("key_exhausted:on=remix", 0, OctoremixError),
-        ("insert_lost", 1, TaskLostError),
-        ("stuck", 1, OctoremixError),
-        ("restart:call=2", 1, TaskLostError),
+        ("§4.3", "lost_answer", 1, SubmitOutcomeUnknownError),
+        ("§4.3", "hung_submit", 1, SubmitOutcomeUnknownError),
+        ("§4.3", "cut:on=remix", 0, SubmitOutcomeUnknownError),
+        ("§3.1 E7", "html_524:on=remix,accepted=true", 1, SubmitOutcomeUnknownError),
+        ("§3.1 E7", "html_502:on=remix", 0, SubmitOutcomeUnknownError),
+        ("§3.1 E8", "error_in_202", 0, OctoremixError),
+        ("§4.1", "remix_bug", 0, OctoremixError),
+        ("§3.2", "source_channel_disabled", 0, OctoremixError),
+        ("§3.2", "source_unfinished", 0, OctoremixError),
+        ("§3.2", "quota_exceeded", 0, OctoremixError),
+        ("§3.2", "model_limited_key:on=remix", 0, OctoremixError),
+        ("§4.6", "key_exhausted:on=remix", 0, OctoremixError),
+        ("§4.3", "insert_lost", 1, TaskLostError),
+        ("§1.3 trap 5", "stuck", 1, OctoremixError),
+        ("§4.3", "restart:call=2", 1, TaskLostError),
     ],
 )
 async def test_a_session_names_what_became_of_a_submit(
-    fault: str, paid: int, error: type[OctoremixError]
+    section: str, fault: str, paid: int, error: type[OctoremixError]
 ) -> None:
     """One POST for each job, and an error that fits what the books say."""
     async with (
@@ -86,7 +87,7 @@ async def test_a_session_names_what_became_of_a_submit(
 
 
 async def test_a_429_is_the_one_refusal_that_is_sent_again() -> None:
-    """Each form of it is free, and the job is bought once in the end."""
+    """§3.2: each form of a 429 is free, and the job is bought once in the end."""
     async with (
         Emulator(duration=5) as gateway,
         Session(gateway.api_key, base_url=gateway.url, poll=POLL) as session,
@@ -100,7 +101,7 @@ async def test_a_429_is_the_one_refusal_that_is_sent_again() -> None:
 
 
 async def test_a_late_job_is_found_in_the_end() -> None:
-    """Its id doesn't exist for a few polls, and the wait goes on."""
+    """§4.3: its id doesn't exist for a few polls, and the wait goes on."""
     async with (
         Emulator(duration=5, faults=["late_visible:times=2"]) as gateway,
         Session(gateway.api_key, base_url=gateway.url, poll=POLL) as session,
@@ -110,23 +111,29 @@ async def test_a_late_job_is_found_in_the_end() -> None:
     assert gateway.books.jobs[0].outcome == video.status
 
 
-# How a job with each fault ends: outcome in the books, refunds, a status or a field of its object.
-ENDS: dict[str, tuple[str, int, int, Mapping[str, Any]]] = {
-    "odd_end": ("completed", 1, 200, {"status": "done"}),
-    "odd_end:word=succeeded": ("completed", 1, 200, {"status": "succeeded"}),
-    "failure_text_as_url": ("failed", 1, 200, {"video_url": "The video could not be generated"}),
-    "failure_as_error": ("failed", 1, 500, {"status": "failed", "object": "video"}),
-    "failure_as_error:status=422": ("failed", 1, 422, {"status": "failed"}),
-    "no_url": ("completed", 0, 200, {"status": "completed", "progress": 100}),
-    "error_without_status": ("failed", 1, 200, {}),
-    "stuck:seconds=4": ("stuck", 0, 200, {"status": "processing", "progress": 40}),
+# How a job with each fault ends: the section of the reference, outcome in the books, refunds, a status or a field of its object.
+ENDS: dict[str, tuple[str, str, int, int, Mapping[str, Any]]] = {
+    "odd_end": ("§1.3 trap 6", "completed", 1, 200, {"status": "done"}),
+    "odd_end:word=succeeded": ("§1.3 trap 6", "completed", 1, 200, {"status": "succeeded"}),
+    "failure_text_as_url": (
+        "§1.3 trap 2",
+        "failed",
+        1,
+        200,
+        {"video_url": "The video could not be generated"},
+    ),
+    "failure_as_error": ("§3.2", "failed", 1, 500, {"status": "failed", "object": "video"}),
+    "failure_as_error:status=422": ("§3.2", "failed", 1, 422, {"status": "failed"}),
+    "no_url": ("§1.3 trap 7", "completed", 0, 200, {"status": "completed", "progress": 100}),
+    "error_without_status": ("§1.3 trap 4", "failed", 1, 200, {}),
+    "stuck:seconds=4": ("§1.3 trap 5", "stuck", 0, 200, {"status": "processing", "progress": 40}),
 }
 
 
-@pytest.mark.parametrize("fault", ENDS)
+@pytest.mark.parametrize("fault", named(ENDS))
 async def test_a_job_can_end_oddly(fault: str) -> None:
     """The object is odd, and so is the money; the books say what a client is to make of it."""
-    outcome, refunds, status, fields = ENDS[fault]
+    _, outcome, refunds, status, fields = ENDS[fault]
     async with (
         Emulator(duration=10, sweep_after=float("inf"), faults=[fault]) as gateway,
         Client(gateway) as client,
@@ -152,7 +159,7 @@ async def test_a_job_can_end_oddly(fault: str) -> None:
 
 @pytest.mark.parametrize("profile", ["newapi-built", "newapi-gemini", "rc30"])
 async def test_a_dialect_of_the_gateways_own_state_tells_its_own_end(profile: str) -> None:
-    """Where the gateway builds the answer, a word that it doesn't know is a failure."""
+    """§1.3 trap 6: where the gateway builds the answer, a word that it doesn't know is a failure."""
     async with (
         Emulator(profile=profile, duration=0, faults=["odd_end"]) as gateway,
         Client(gateway) as client,
@@ -164,7 +171,7 @@ async def test_a_dialect_of_the_gateways_own_state_tells_its_own_end(profile: st
 
 
 async def test_a_failure_text_stands_where_the_dialect_has_its_link() -> None:
-    """Also where that is two levels deep, or nowhere."""
+    """§1.3 trap 2: also where that is two levels deep, or nowhere."""
     for profile, field in (("grok", "output"), ("rc30", "metadata")):
         async with (
             Emulator(profile=profile, duration=0, faults=["failure_text_as_url"]) as gateway,
@@ -176,7 +183,7 @@ async def test_a_failure_text_stands_where_the_dialect_has_its_link() -> None:
 
 
 async def test_an_answer_can_name_the_source_instead_of_the_job() -> None:
-    """The id is the source's, in every place; the job itself exists and is paid for."""
+    """§1.1: the id is the source's, in every place; the job itself exists and is paid for."""
     async with (
         Emulator(profile="newapi-sora", faults=["id_echo"]) as gateway,
         Client(gateway) as client,

@@ -19,7 +19,7 @@ from .emulator_client import BODY, Client
 )
 @pytest.mark.parametrize("route", [r for r in Route if " " in r and r not in ACCOUNT])
 async def test_every_route_wants_the_key(route: Route, header: str | None) -> None:
-    """A missing or unknown key is a 401 in the middleware's envelope, with the request's id."""
+    """§3.1 E2, §4.6: a missing or unknown key is a 401 in the middleware's envelope, with the request's id."""
     method, path = route.replace("{id}", "v").replace("{key}", "video").split()
     headers = {} if header is None else {"Authorization": header}
     profile = "rc30" if route in HOST else "octopus-doc"
@@ -39,7 +39,7 @@ async def test_every_route_wants_the_key(route: Route, header: str | None) -> No
 
 @pytest.mark.parametrize("header", ["Bearer sk-mine", "bearer mine", "Bearer  mine "])
 async def test_the_prefix_of_a_key_is_optional(header: str) -> None:
-    """A key is accepted with ``sk-`` and without, as the gateway does."""
+    """§4.6: a key is accepted with ``sk-`` and without, as the gateway does."""
     async with Emulator(api_key="sk-mine") as gateway, Client(gateway) as client:
         status, _, _ = await client.call("GET", "/v1/videos/v", headers={"Authorization": header})
     assert status == 200
@@ -86,7 +86,7 @@ async def test_the_prefix_of_a_key_is_optional(header: str) -> None:
 async def test_a_remix_that_is_wrong_is_refused_and_free(
     options: dict[str, Any], status: int, code: str, message: str
 ) -> None:
-    """Each documented mistake has its code and wording, and nothing is charged."""
+    """§1.1, §3.2: each documented mistake has its code and wording, and nothing is charged."""
     async with Emulator() as gateway, Client(gateway) as client:
         options = dict(options)
         kind = options.pop("type", None)
@@ -99,7 +99,7 @@ async def test_a_remix_that_is_wrong_is_refused_and_free(
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[" * 100_000])
 async def test_a_body_that_is_no_json_is_refused(data: bytes) -> None:
-    """A remix answers it in the envelope of tasks, a create in that of the middleware."""
+    """§1.2, §3.1 E1, E2: a remix answers it in the envelope of tasks, a create in that of the middleware."""
     async with Emulator() as gateway, Client(gateway) as client:
         headers = client.headers | {"Content-Type": "application/json"}
         status, answer = await client.json("POST", "/v1/videos/v/remix", data=data, headers=headers)
@@ -118,7 +118,7 @@ async def test_a_body_that_is_no_json_is_refused(data: bytes) -> None:
     ],
 )
 async def test_a_create_that_is_wrong_is_refused(body: Any, where: str, what: str) -> None:
-    """A create wants its model first, in another envelope than the rest."""
+    """§1.2: a create wants its model first, in another envelope than the rest."""
     async with Emulator() as gateway, Client(gateway) as client:
         status, answer = await client.json("POST", "/v1/videos", json=body)
     assert status == 400
@@ -128,7 +128,7 @@ async def test_a_create_that_is_wrong_is_refused(body: Any, where: str, what: st
 
 
 async def test_a_body_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the limit of the gateway a body is not read."""
+    """§4.5: beyond the limit of the gateway a body is not read."""
     monkeypatch.setattr(_emulator, "MAX_REQUEST_BYTES", 1000)
     async with Emulator() as gateway, Client(gateway) as client:
         body = BODY | {"prompt": "x" * 2000}
@@ -173,7 +173,7 @@ async def test_a_body_that_breaks_off_buys_nothing() -> None:
     ],
 )
 async def test_routes_that_do_not_exist_say_so(method: str, path: str) -> None:
-    """Below the API's paths an unknown route is a 404 in JSON, with or without a key."""
+    """§1, §3.1 E2: below the API's paths an unknown route is a 404 in JSON, with or without a key."""
     async with Emulator() as gateway, Client(gateway) as client:
         status, answer = await client.json(method, path, headers={})
     assert status == 404
@@ -190,7 +190,7 @@ async def test_routes_that_do_not_exist_say_so(method: str, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/videos/x", "/v2/videos/x"])
 async def test_other_paths_are_the_dashboards(path: str) -> None:
-    """A wrong base URL finds a page of HTML and no error, as on the real gateway."""
+    """§1, §3.1 E7: a wrong base URL finds a page of HTML and no error, as on the real gateway."""
     async with Emulator() as gateway, Client(gateway) as client:
         status, headers, body = await client.call("GET", path)
     assert status == 200
