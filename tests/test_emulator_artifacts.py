@@ -97,6 +97,9 @@ async def test_a_link_is_good_for_its_task_alone() -> None:
         for path in ("artifacts", "artifacts/video/content"):
             status, answer = await other.json("GET", f"/v1/tasks/{ids[0]}/{path}")
             assert (status, answer["error"]) == (404, MISSING)
+        early = gateway._gateway._artifacts.describe(ids[1], "", "")["content_url"]
+        status, answer = await client.json("GET", early, headers={})
+        assert (status, answer["error"]) == (404, MISSING)
         status, answer = await client.json("GET", f"/v1/tasks/{ids[0]}/artifacts/audio/content")
         assert (status, answer["error"]) == (404, MISSING)
 

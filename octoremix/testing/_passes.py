@@ -53,8 +53,8 @@ class Passes:
         channel = self._channels.setdefault(job.model, _Channel())
         self._catch_up(channel, job.accepted_at)
         if not channel.waiting:
-            tick = (math.floor(job.accepted_at / self.refresh) + 1) * self.refresh
-            channel.begins_at = max(tick, channel.free_at)
+            # Passes begin at multiples, until one of them takes too long for that.
+            channel.begins_at = (math.floor(job.accepted_at / self.refresh) + 1) * self.refresh
         channel.waiting.append(job)
 
     def catch_up(self, now: float) -> None:
@@ -79,7 +79,7 @@ class Passes:
 
     def _begin(self, channel: _Channel, start: float) -> None:
         channel.waiting = [job for job in channel.waiting if self._goes_on(job, start)]
-        channel.turns.extend(job for job in channel.waiting if job.accepted_at < start)
+        channel.turns.extend(channel.waiting)
         channel.free_at = start
         channel.begins_at = start + self.refresh
 
