@@ -1,5 +1,6 @@
 """An asyncio client for OctopusX's video-remix API: submit, get a future, await it."""
 
+from ._download import DownloadStream
 from ._version import __version__
 from .errors import (
     APIConnectionError,
@@ -28,6 +29,7 @@ from .errors import (
     SubmitOutcomeUnknownError,
     TaskLostError,
     TaskNotFoundError,
+    TooLargeError,
     UnexpectedRedirectError,
     WaitError,
     WaitTimeoutError,
@@ -46,6 +48,7 @@ __all__ = [
     "ConfigurationError",
     "DetachedError",
     "DownloadError",
+    "DownloadStream",
     "Event",
     "IncompleteDownloadError",
     "InvalidResponseError",
@@ -72,6 +75,7 @@ __all__ = [
     "TaskLostError",
     "TaskNotFoundError",
     "TaskStatus",
+    "TooLargeError",
     "UnexpectedRedirectError",
     "Video",
     "VideoError",

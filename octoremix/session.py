@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import ssl
-from collections.abc import Callable, KeysView, Mapping
+from collections.abc import AsyncGenerator, Callable, KeysView, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import EllipsisType, TracebackType
@@ -15,11 +16,11 @@ from typing import Any, Self
 import aiohttp
 
 from ._credentials import APIKey, APIKeySource
-from ._download import Downloader, check_target
+from ._download import Downloader, DownloadStream, check_target
 from ._pace import Pace
 from ._poller import Poller
 from ._protocol import API, DEFAULT_BASE_URL, parse_base_url
-from ._queries import Queries, may_be_repeated
+from ._queries import Queries
 from ._submit import Submitter
 from ._transport import Transport
 from ._wire import Reading
@@ -45,7 +46,6 @@ from .policies import (
     check_count,
     check_seconds,
     check_type,
-    retrying,
 )
 
 __all__ = ["Session"]
@@ -81,6 +81,8 @@ class Session:
         headers: Further headers for the calls to the gateway.
         max_tasks: The most tasks that are followed at once.
         on_event: Called with every `Event`, in the event loop; it must not block.
+        allow_private_links: Whether a result may be fetched from an address that is not public.
+            Otherwise only the gateway's own host may be at one.
 
     Raises:
         ConfigurationError: A setting is missing or malformed; the message names the fix.
@@ -102,6 +104,7 @@ class Session:
         headers: Mapping[str, str] | None = None,
         max_tasks: int = 1_000_000,
         on_event: Callable[[Event], object] | None = None,
+        allow_private_links: bool = False,
     ) -> None:
         check_type("poll", poll, PollPolicy)
         check_type("retry", retry, RetryPolicy)
@@ -109,6 +112,8 @@ class Session:
             check_type("http", http, aiohttp.ClientSession)
         if on_event is not None and not callable(on_event):
             raise ConfigurationError("on_event must be callable: it is handed every Event")
+        if not isinstance(allow_private_links, bool):
+            raise ConfigurationError("allow_private_links must be True or False")
         check_seconds("request_timeout", request_timeout)
         check_seconds("submit_timeout", submit_timeout)
         check_count("submit_concurrency", submit_concurrency)
@@ -126,6 +131,7 @@ class Session:
             ssl=ssl,
             headers=headers,
             timeout=request_timeout,
+            allow_private_links=allow_private_links,
         )
         pace = Pace()
         notify = None if on_event is None else self._notify
@@ -148,7 +154,9 @@ class Session:
             notify=notify,
             check=self._poller.check_running,
         )
-        self._downloader = Downloader(self._api, self._transport.stream)
+        self._downloader = Downloader(
+            self._api, self._transport.stream, self._queries.retrieve, retry
+        )
         self._pace = pace
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Future[None] | None = None
@@ -279,16 +287,21 @@ class Session:
         return await self._queries.retrieve(task_id)
 
     async def download(
-        self, video: str | Video | RemixFuture, path: str | os.PathLike[str]
+        self,
+        video: str | Video | RemixFuture,
+        path: str | os.PathLike[str],
+        *,
+        max_size: int | None = None,
     ) -> Path:
         """Fetch a finished video to a file, which is whole or not there.
 
         It is written to a ``.part`` file beside the target, verified, and renamed; a file of that
-        name is replaced.
+        name is replaced. After a cut it is resumed where it was, if its server can.
 
         Args:
             video: The id of a task, a `Video`, or a `RemixFuture`, which is awaited first.
             path: The file to write, in a folder that exists.
+            max_size: The most bytes, or ``None`` for any number.
 
         Returns:
             The path.
@@ -299,15 +312,32 @@ class Session:
             OctoremixError: As awaiting the future or `retrieve` raises.
         """
         target = check_target(path)
-        self._bind()
-        if isinstance(video, RemixFuture):
-            video = await video
-        elif not isinstance(video, Video):
-            video = await self.retrieve(video)
-        elif video.status is not TaskStatus.COMPLETED:
-            video = await self.retrieve(video.id)
-        attempts = retrying(self._retry, may_be_repeated)
-        return await attempts(self._downloader.download, video, target)
+        completed = await self._completed(video, max_size)
+        return await self._downloader.download(completed, target, max_size)
+
+    @asynccontextmanager
+    async def open(
+        self, video: str | Video | RemixFuture, *, max_size: int | None = None
+    ) -> AsyncGenerator[DownloadStream, None]:
+        """Open a finished video, for reading it without a file: ``async with session.open(…)``.
+
+        It is verified and resumed as by `download`. What was read can't be taken back, though:
+        where a server can't go on after a cut, that is an `IncompleteDownloadError`.
+
+        Args:
+            video: See `download`.
+            max_size: See `download`.
+
+        Yields:
+            The stream, a `DownloadStream`.
+
+        Raises:
+            DownloadError: There is no video, or it can't be fetched.
+            OctoremixError: As awaiting the future or `retrieve` raises.
+        """
+        completed = await self._completed(video, max_size)
+        async with self._downloader.open(completed, max_size) as stream:
+            yield stream
 
     @property
     def stats(self) -> SessionStats:
@@ -354,6 +384,19 @@ class Session:
             finally:
                 await self._transport.aclose()
                 closing.set_result(None)
+
+    async def _completed(self, video: str | Video | RemixFuture, max_size: int | None) -> Video:
+        """Return the video that is to be fetched, as far as it is known to be there."""
+        if max_size is not None:
+            check_count("max_size", max_size)
+        self._bind()
+        if isinstance(video, RemixFuture):
+            return await video
+        if not isinstance(video, Video):
+            return await self.retrieve(video)
+        if video.status is not TaskStatus.COMPLETED:
+            return await self.retrieve(video.id)
+        return video
 
     async def _submit(
         self,
