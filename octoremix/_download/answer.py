@@ -23,7 +23,7 @@ from .inline import decode
 from .links import MOST_REDIRECTS, Place, about, next_hop, shown
 from .threads import in_thread
 
-__all__ = ["EXPIRED", "OpenStream", "Opener", "Stream"]
+__all__ = ["EXPIRED", "HTTPStream", "OpenStream", "Opener", "Stream"]
 
 EXPIRED = frozenset({403, 404, 410})
 """What a link's server answers when the link is no longer good."""
@@ -35,7 +35,7 @@ _OF_A_RANGE = frozenset({HTTPStatus.PARTIAL_CONTENT, HTTPStatus.REQUESTED_RANGE_
 
 
 class Stream(Protocol):
-    """An answer whose body is read in chunks."""
+    """A result that is read in chunks."""
 
     url: URL
     status: int
@@ -43,10 +43,14 @@ class Stream(Protocol):
 
     async def read(self) -> bytes: ...
 
+
+class HTTPStream(Stream, Protocol):
+    """The same of an answer, which may be a refusal."""
+
     async def refusal(self) -> Response: ...
 
 
-OpenStream = Callable[[URL, Mapping[str, str]], AbstractAsyncContextManager[Stream]]
+OpenStream = Callable[[URL, Mapping[str, str]], AbstractAsyncContextManager[HTTPStream]]
 
 
 class Opener:
@@ -103,7 +107,9 @@ class Opener:
         )
 
     @asynccontextmanager
-    async def _opened(self, url: URL, headers: Mapping[str, str]) -> AsyncGenerator[Stream, None]:
+    async def _opened(
+        self, url: URL, headers: Mapping[str, str]
+    ) -> AsyncGenerator[HTTPStream, None]:
         try:
             async with self._open_stream(url, {**_HEADERS, **headers}) as stream:
                 yield stream
@@ -111,7 +117,7 @@ class Opener:
             error.url = error.url or shown(url)
             raise
 
-    async def _check_status(self, task_id: str, stream: Stream) -> None:
+    async def _check_status(self, task_id: str, stream: HTTPStream) -> None:
         status = stream.status
         if status == HTTPStatus.OK:
             return

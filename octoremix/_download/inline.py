@@ -10,7 +10,6 @@ from urllib.parse import unquote_to_bytes
 from attrs import define
 from yarl import URL
 
-from .._protocol import Response
 from ..errors import DownloadError, NotAVideoError, printable
 from .links import Place, about
 
@@ -36,10 +35,6 @@ class Inline:
         chunk, self._content = self._content[:_CHUNK], self._content[_CHUNK:]
         return bytes(chunk)
 
-    async def refusal(self) -> Response:
-        """Return an answer without a body; nobody asks for it, for the status is 200."""
-        return Response(status=self.status, headers=self.headers, body=b"")
-
 
 def decode(task_id: str, place: Place) -> Inline:
     """Decode the video in a link, in base64 or percent-encoded; it blocks.
@@ -56,16 +51,20 @@ def decode(task_id: str, place: Place) -> Inline:
     if not content_type.startswith("video/"):
         kind = printable(content_type or "text/plain", 60)
         raise NotAVideoError(f"{said} brought {kind}", id=task_id, url=shown)
-    content = unquote_to_bytes(text)
-    if "base64" in parameters:
-        try:
-            content = base64.b64decode(b"".join(content.split()), validate=True)
-        except binascii.Error:
-            content = b""
-            problem = f"{said} is no base64"
-        else:
-            problem = ""
-        if problem:
-            raise DownloadError(problem, id=task_id, url=shown)
+    content = _decoded(text, in_base64="base64" in parameters)
+    if content is None:
+        raise DownloadError(f"{said} can't be decoded", id=task_id, url=shown)
     headers = {"Content-Type": content_type, "Content-Length": str(len(content))}
     return Inline(place.url, headers, memoryview(content))
+
+
+def _decoded(text: str, *, in_base64: bool) -> bytes | None:
+    if not text.isascii():
+        return None
+    content = unquote_to_bytes(text)
+    if not in_base64:
+        return content
+    try:
+        return base64.b64decode(b"".join(content.split()), validate=True)
+    except binascii.Error:
+        return None

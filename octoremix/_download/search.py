@@ -94,7 +94,11 @@ class Search:
             if fresh is not None:
                 waiting.insert(0, fresh)
                 self._places.insert(0, fresh)
-        raise next(filter(is_passing, failures), failures[-1])
+        told = next(filter(is_passing, failures), failures[-1])
+        for other in failures:
+            if other is not told:
+                told.add_note(f"before or after that: {other}")
+        raise told
 
     async def _patiently(self, use: Callable[[Place], Awaitable[_T]], place: Place) -> _T:
         async def once() -> _T:
