@@ -23,6 +23,7 @@ from octoremix import (
     Session,
     TaskNotFoundError,
     TaskStatus,
+    TooLargeError,
     Video,
 )
 
@@ -79,20 +80,24 @@ async def test_an_expired_link_is_refreshed(status: int, tmp_path: Path) -> None
     "answer",
     [
         reply({"code": "task_not_exist", "message": "no"}, status=400),
-        task("processing"),
+        task("processing", video_url="http://127.0.0.1:9/early.mp4"),
         task("completed"),
         task("completed", video_url="https://"),
     ],
     ids=["refused", "unfinished", "without", "malformed"],
 )
-async def test_where_no_new_link_is_told_content_is_next(answer: Answer, tmp_path: Path) -> None:
+async def test_where_no_new_link_is_told_content_is_next(
+    answer: Answer, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     """A query that brings nothing new does not end the search."""
+    caplog.set_level(logging.DEBUG, logger="octoremix")
     async with ScriptedGateway() as cdn, ScriptedGateway(contents=[content()]) as gateway:
         gateway.polls = [answer]
         async with session(gateway) as octo:
             await octo.download(video(f"{cdn.url}/old.mp4"), tmp_path / "clip.mp4")
     assert paths(cdn) == ["/old.mp4"]
     assert paths(gateway) == [QUERY, CONTENT]
+    assert "127.0.0.1:9" not in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["the same link", "the gateway's content"])
@@ -194,6 +199,19 @@ async def test_a_cdn_that_is_not_there_does_not_delay(tmp_path: Path) -> None:
     async with ScriptedGateway(contents=[content()]) as gateway, session(gateway) as octo:
         await octo.download(video("http://127.0.0.1:9/clip.mp4"), tmp_path / "clip.mp4")
     assert loop.time() < 1
+
+
+async def test_a_video_that_is_too_large_is_so_everywhere(tmp_path: Path) -> None:
+    """What `max_size` forbids at the link is not tried once more at `/content`."""
+    async with ScriptedGateway(contents=[content()]) as cdn:
+        async with ScriptedGateway(contents=[content()]) as gateway, session(gateway) as octo:
+            with pytest.raises(TooLargeError) as caught:
+                link = video(f"{cdn.url}/clip.mp4")
+                await octo.download(link, tmp_path / "clip.mp4", max_size=1000)
+            assert gateway.calls == []
+    assert caught.value.id == "task_1"
+    assert caught.value.url == f"{cdn.url}/clip.mp4"
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_cdn_that_is_not_there_is_asked_again_when_nothing_else_serves(
