@@ -1,6 +1,8 @@
 """An asyncio client for OctopusX's video-remix API: submit, get a future, await it."""
 
+from ._batch import Batch, BatchEvent, Outcome, RemixChain
 from ._download import DownloadStream
+from ._journal import SQLiteJournal
 from ._version import __version__
 from .errors import (
     APIConnectionError,
@@ -13,7 +15,11 @@ from .errors import (
     DownloadError,
     IncompleteDownloadError,
     InvalidResponseError,
+    JournalBusyError,
+    JournalError,
+    KeyReusedError,
     NotAVideoError,
+    NotSubmittedError,
     OctoremixError,
     PermissionDeniedError,
     PollingFailedError,
@@ -35,8 +41,9 @@ from .errors import (
     WaitTimeoutError,
 )
 from .futures import RemixFuture
-from .models import Event, RemixRequest, SessionStats, TaskStatus, Video, VideoError
+from .models import Event, KeyUsage, RemixRequest, SessionStats, TaskStatus, Video, VideoError
 from .policies import PollPolicy, RetryPolicy
+from .records import InDoubt, JournalEntry
 from .session import Session
 
 __all__ = [
@@ -45,21 +52,32 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "BadRequestError",
+    "Batch",
+    "BatchEvent",
     "ConfigurationError",
     "DetachedError",
     "DownloadError",
     "DownloadStream",
     "Event",
+    "InDoubt",
     "IncompleteDownloadError",
     "InvalidResponseError",
+    "JournalBusyError",
+    "JournalEntry",
+    "JournalError",
+    "KeyReusedError",
+    "KeyUsage",
     "NotAVideoError",
+    "NotSubmittedError",
     "OctoremixError",
+    "Outcome",
     "PermissionDeniedError",
     "PollPolicy",
     "PollingFailedError",
     "QuotaExceededError",
     "RateLimitError",
     "RemixCancelledError",
+    "RemixChain",
     "RemixError",
     "RemixExpiredError",
     "RemixFailedError",
@@ -67,6 +85,7 @@ __all__ = [
     "RemixRequest",
     "ResultExpiredError",
     "RetryPolicy",
+    "SQLiteJournal",
     "ServerError",
     "Session",
     "SessionClosedError",

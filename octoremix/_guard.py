@@ -14,9 +14,10 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from ._addresses import refusal_of_address, refusal_of_host
+from ._environment import environment_proxy
 from .errors import DownloadError, printable
 
-__all__ = ["check_host", "guarded_connector"]
+__all__ = ["check_host", "guarded_connector", "uses_proxy"]
 
 
 def check_host(url: URL) -> None:
@@ -41,6 +42,16 @@ def guarded_connector(verify: ssl.SSLContext | bool) -> aiohttp.TCPConnector:
     return aiohttp.TCPConnector(
         limit=0, ssl=verify, resolver=_PublicResolver(), use_dns_cache=False
     )
+
+
+def uses_proxy(client: aiohttp.ClientSession | None, url: URL) -> bool:
+    """Whether a caller's own session sends this to a proxy, which then resolves the name."""
+    if client is None:
+        return False
+    # aiohttp tells a session's proxy nowhere; without this look it would be passed by.
+    if getattr(client, "_default_proxy", None) is not None:
+        return True
+    return client.trust_env and environment_proxy(url) is not None
 
 
 class _PublicResolver(AbstractResolver):

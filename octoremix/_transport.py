@@ -24,7 +24,7 @@ from ._environment import (
     environment_proxy,
     environment_ssl,
 )
-from ._guard import check_host, guarded_connector
+from ._guard import check_host, guarded_connector, uses_proxy
 from ._protocol import API, Request, Response, is_loopback
 from ._translation import translated
 from ._version import __version__
@@ -122,6 +122,8 @@ class Transport:
         ssl: An `ssl.SSLContext`, ``False`` to verify nothing, ``None`` for the default.
         headers: Further headers for calls to the gateway.
         timeout: Seconds that a download's opening, and each silence in it, may take.
+        permit: Waits until a download from the gateway itself may be opened. A call has its permit
+            before it comes here.
         allow_private_links: Whether downloads may go to addresses that are not public.
     """
 
@@ -135,10 +137,12 @@ class Transport:
         ssl: ssl.SSLContext | bool | None,
         headers: Mapping[str, str] | None,
         timeout: float,
+        permit: Callable[[], Coroutine[Any, Any, None]],
         allow_private_links: bool = False,
     ) -> None:
         self._api = api
         self._key = key
+        self._permit = permit
         self._theirs = http
         self._ours: aiohttp.ClientSession | None = None
         self._guarded: aiohttp.ClientSession | None = None
@@ -199,7 +203,10 @@ class Transport:
         trusted = self._allow_private_links or self._api.is_own_host(url)
         if not trusted:
             check_host(url)
-        further = self._further if self._api.is_own(url) else {}
+        further: Mapping[str, str] = {}
+        if self._api.is_own(url):
+            further = self._further
+            await self._permit()
         headers = {"User-Agent": _USER_AGENT, **further, **headers}
         opening = self._open("GET", url, None, headers, decode=False, trusted=trusted)
         response = await translated(opening, url, self._timeout, self._key)
@@ -246,7 +253,7 @@ class Transport:
         trusted: bool = True,
     ) -> aiohttp.ClientResponse:
         client, proxy = self._client(), self._proxy_for(url)
-        if not trusted and proxy is None and not self._is_proxied(url):
+        if not trusted and proxy is None and not uses_proxy(self._theirs, url):
             client = self._guarded_client()
         # From here on no error of ours may pass: this frame comes to hold the key.
         own = self._api.is_own(url)
@@ -291,15 +298,6 @@ class Transport:
     def _verify(self) -> ssl.SSLContext | bool:
         needed = self._api.base_url.scheme == "https"
         return environment_ssl(needed=needed) if self._ssl is None else True
-
-    def _is_proxied(self, url: URL) -> bool:
-        """Whether the caller's own session sends this to a proxy, which then resolves the name."""
-        if self._theirs is None:
-            return False
-        # aiohttp tells a session's proxy nowhere; without this look it would be passed by.
-        if getattr(self._theirs, "_default_proxy", None) is not None:
-            return True
-        return self._theirs.trust_env and environment_proxy(url) is not None
 
     def _proxy_for(self, url: URL) -> URL | None:
         if isinstance(self._proxy, URL):

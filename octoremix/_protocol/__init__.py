@@ -7,6 +7,7 @@ from .answers import (
     read_content_error,
     read_error,
     read_task,
+    read_usage,
 )
 from .requests import (
     API,
@@ -32,5 +33,6 @@ __all__ = [
     "read_content_error",
     "read_error",
     "read_task",
+    "read_usage",
     "retry_after",
 ]

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from ._batch import batch
 from ._demo import demo
 from ._download import download
 from ._remix import remix
@@ -47,7 +48,7 @@ def _main(
     del version
 
 
-for _command in (demo, remix, watch, download, serve):
+for _command in (demo, remix, batch, watch, download, serve):
     app.command()(_command)
 
 
