@@ -7,7 +7,8 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Callable, Collection, Iterable, KeysView, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, KeysView, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import EllipsisType, TracebackType
@@ -28,14 +29,14 @@ from ._batch import (
 )
 from ._buying import Buyer, seconds_left
 from ._credentials import APIKey, APIKeySource
-from ._download import Downloader, check_target
+from ._download import Downloader, DownloadStream, check_target
 from ._evidence import Evidence
 from ._journal import SQLiteJournal, State
 from ._pace import Pace
 from ._permits import query_permit
 from ._poller import Poller
 from ._protocol import API, DEFAULT_BASE_URL, parse_base_url
-from ._queries import Queries, may_be_repeated
+from ._queries import Queries
 from ._recovery import Recovery
 from ._submit import Keeper, Submitter
 from ._transport import Transport
@@ -62,7 +63,6 @@ from .policies import (
     check_rate,
     check_seconds,
     check_type,
-    retrying,
 )
 from .records import InDoubt, JournalEntry
 
@@ -103,6 +103,8 @@ class Session:
         headers: Further headers for the calls to the gateway.
         max_tasks: The most tasks that are followed at once.
         on_event: Called with every `Event`, in the event loop; it must not block.
+        allow_private_links: Whether a result may be fetched from an address that is not public.
+            Otherwise only the gateway's own host may be at one.
 
     Raises:
         ConfigurationError: A setting is missing or malformed; the message names the fix.
@@ -126,6 +128,7 @@ class Session:
         headers: Mapping[str, str] | None = None,
         max_tasks: int = 1_000_000,
         on_event: Callable[[Event], object] | None = None,
+        allow_private_links: bool = False,
     ) -> None:
         try:
             check_seconds("request_timeout", request_timeout)
@@ -143,6 +146,7 @@ class Session:
                 headers=headers,
                 timeout=request_timeout,
                 permit=query,
+                allow_private_links=allow_private_links,
             )
         except ConfigurationError as error:
             raise error.with_traceback(None)  # noqa: B904  # itself, without the checks' frames
@@ -155,6 +159,8 @@ class Session:
             check_type("http", http, aiohttp.ClientSession)
         if on_event is not None and not callable(on_event):
             raise ConfigurationError("on_event must be callable: it is handed every Event")
+        if not isinstance(allow_private_links, bool):
+            raise ConfigurationError("allow_private_links must be True or False")
         check_seconds("submit_timeout", submit_timeout)
         check_count("submit_concurrency", submit_concurrency)
         check_count("max_tasks", max_tasks)
@@ -203,7 +209,9 @@ class Session:
             deadline=poll.deadline,
             bind=self._bind,
         )
-        self._downloader = Downloader(self._api, self._transport.stream)
+        self._downloader = Downloader(
+            self._api, self._transport.stream, self._queries.retrieve, retry
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Future[None] | None = None
         self._closed = False
@@ -487,16 +495,21 @@ class Session:
         return await self._queries.retrieve(task_id)
 
     async def download(
-        self, video: str | Video | RemixFuture, path: str | os.PathLike[str]
+        self,
+        video: str | Video | RemixFuture,
+        path: str | os.PathLike[str],
+        *,
+        max_size: int | None = None,
     ) -> Path:
         """Fetch a finished video to a file, which is whole or not there.
 
         It is written to a ``.part`` file beside the target, verified, and renamed; a file of that
-        name is replaced.
+        name is replaced. After a cut it is resumed where it was, if its server can.
 
         Args:
             video: The id of a task, a `Video`, or a `RemixFuture`, which is awaited first.
             path: The file to write, in a folder that exists.
+            max_size: The most bytes, or ``None`` for any number.
 
         Returns:
             The path.
@@ -507,18 +520,35 @@ class Session:
             OctoremixError: As awaiting the future or `retrieve` raises.
         """
         target = check_target(path)
-        self._bind()
-        if isinstance(video, RemixFuture):
-            video = await video
-        elif not isinstance(video, Video):
-            video = await self.retrieve(video)
-        elif video.status is not TaskStatus.COMPLETED:
-            video = await self.retrieve(video.id)
-        attempts = retrying(self._retry, may_be_repeated)
-        saved: Path = await attempts(self._downloader.download, video, target)
+        completed = await self._completed(video, max_size)
+        saved = await self._downloader.download(completed, target, max_size)
         if self._ledger is not None:
-            self._ledger.downloaded(video.id, saved)
+            self._ledger.downloaded(completed.id, saved)
         return saved
+
+    @asynccontextmanager
+    async def open(
+        self, video: str | Video | RemixFuture, *, max_size: int | None = None
+    ) -> AsyncGenerator[DownloadStream, None]:
+        """Open a finished video, for reading it without a file: ``async with session.open(…)``.
+
+        It is verified and resumed as by `download`. What was read can't be taken back, though:
+        where a server can't go on after a cut, that is an `IncompleteDownloadError`.
+
+        Args:
+            video: See `download`.
+            max_size: See `download`.
+
+        Yields:
+            The stream, a `DownloadStream`.
+
+        Raises:
+            DownloadError: There is no video, or it can't be fetched.
+            OctoremixError: As awaiting the future or `retrieve` raises.
+        """
+        completed = await self._completed(video, max_size)
+        async with self._downloader.open(completed, max_size) as stream:
+            yield stream
 
     async def resume(self) -> list[RemixFuture]:
         """Follow every unfinished task of the journal whose process is gone.
@@ -661,6 +691,19 @@ class Session:
                 await self._poller.aclose()
             finally:
                 await self._close_rest(closing)
+
+    async def _completed(self, video: str | Video | RemixFuture, max_size: int | None) -> Video:
+        """Return the video that is to be fetched, as far as it is known to be there."""
+        if max_size is not None:
+            check_count("max_size", max_size)
+        self._bind()
+        if isinstance(video, RemixFuture):
+            return await video
+        if not isinstance(video, Video):
+            return await self.retrieve(video)
+        if video.status is not TaskStatus.COMPLETED:
+            return await self.retrieve(video.id)
+        return video
 
     async def _close_rest(self, closing: asyncio.Future[None]) -> None:
         try:

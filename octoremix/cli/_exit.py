@@ -32,6 +32,7 @@ from .. import (
     SubmitOutcomeUnknownError,
     TaskLostError,
     TaskNotFoundError,
+    TooLargeError,
     UnexpectedRedirectError,
     WaitError,
     WaitTimeoutError,
@@ -146,6 +147,7 @@ _TABLE: dict[type[OctoremixError], Verdict] = {
     IncompleteDownloadError: Verdict(Code.FAILED, _AGAIN),
     NotAVideoError: Verdict(Code.FAILED, _AGAIN),
     ResultExpiredError: Verdict(Code.FAILED, "the result is kept for a limited time only"),
+    TooLargeError: Verdict(Code.FAILED),
 }
 
 

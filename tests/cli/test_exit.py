@@ -43,6 +43,7 @@ CODES = {
     "IncompleteDownloadError": 1,
     "NotAVideoError": 1,
     "ResultExpiredError": 1,
+    "TooLargeError": 1,
 }
 
 
