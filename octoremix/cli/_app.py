@@ -13,6 +13,7 @@ from .. import __version__
 from ._demo import demo
 from ._download import download
 from ._remix import remix
+from ._report import report
 from ._serve import serve
 from ._watch import watch
 
@@ -47,7 +48,7 @@ def _main(
     del version
 
 
-for _command in (demo, remix, watch, download, serve):
+for _command in (demo, remix, watch, download, report, serve):
     app.command()(_command)
 
 
