@@ -90,6 +90,6 @@ def _tell(output: Output, page: Path, batch: ReportBatch) -> None:
     output.note(": ".join([plural(len(batch.jobs), "job"), *([", ".join(parts)] * bool(parts))]))
     if batch.unreadable:
         output.warn(f"{plural(batch.unreadable, 'line')} of results.jsonl could not be understood")
-    output.event("done", file=str(page), jobs=len(batch.jobs), **counts)
+    output.event("done", file=str(page), jobs=len(batch.jobs), counts=counts)
     if not output.json:
         output.write(printable(page, 4096))

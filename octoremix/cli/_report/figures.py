@@ -120,7 +120,9 @@ def flow_of(jobs: Iterable[ReportJob]) -> Flow | None:
 
     A step that nobody saw is taken to have come with the next one that was seen.
     """
-    submitted, started, ended = [], [], []
+    submitted: list[float] = []
+    started: list[float] = []
+    ended: list[float] = []
     for job in jobs:
         begin = _first(job.submitted_at, job.started_at, job.done_at)
         run = _first(job.started_at, job.done_at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -210,10 +210,6 @@ def _time(text: object) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-        return (
-            time.replace(tzinfo=timezone.utc)
-            if time.tzinfo is None
-            else time.astimezone(timezone.utc)
-        )
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         return None

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def render(batch: ReportBatch, made_at: datetime | None = None) -> str:
     return template.render(
         name=shown(batch.name, _LONGEST_NAME) or "batch",
         version=__version__,
-        made_at=f"{day_and_time(made_at or datetime.now(timezone.utc))} UTC",
+        made_at=f"{day_and_time(made_at or datetime.now(UTC))} UTC",
         policy=_POLICY.format(script=_digest(script), style=_digest(style)),
         style=Markup(style),  # noqa: S704 - our own
         script=Markup(script),  # noqa: S704 - our own

@@ -11,7 +11,10 @@ __all__ = ["day_and_time", "plural", "shown", "span", "spoken"]
 
 # Persian, Indic scripts and emoji can't do without these two, which hide and reorder nothing.
 _JOINERS = re.compile("([\u200c\u200d])")
-_MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()  # in no locale but English
+# As in English, whatever the locale.
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+_DASH = "\N{EN DASH}"
 
 
 def shown(text: str, limit: int) -> str:
@@ -31,9 +34,9 @@ def _line(line: str) -> str:
 
 
 def spoken(seconds: float | None) -> str:
-    """Return a duration as people read it, ``"–"`` for none."""
+    """Return a duration as people read it, a dash for none."""
     if seconds is None:
-        return "–"
+        return _DASH
     if seconds < 9.95:
         return f"{seconds:.1f}".removesuffix(".0") + " s"
     whole = round(seconds)
@@ -59,8 +62,8 @@ def span(begin: datetime, end: datetime) -> str:
     if begin.date() == end.date():
         if (begin.hour, begin.minute) == (end.hour, end.minute):
             return f"{day_and_time(begin)} UTC"
-        return f"{day_and_time(begin)} – {end:%H:%M} UTC"
-    return f"{day_and_time(begin)} – {day_and_time(end)} UTC"
+        return f"{day_and_time(begin)} {_DASH} {end:%H:%M} UTC"
+    return f"{day_and_time(begin)} {_DASH} {day_and_time(end)} UTC"
 
 
 def plural(count: int, word: str) -> str:

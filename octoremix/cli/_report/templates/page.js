@@ -113,6 +113,10 @@
     running: "not ready yet",
     unsent: "nothing was bought",
   };
+  const NO_VIDEO_AS = {
+    refused: "refused: nothing was bought",
+    "not downloaded": "done, but not downloaded",
+  };
 
   function videosOf(job) {
     const about = (job.prompt || job.key).slice(0, 80);
@@ -125,7 +129,7 @@
     }
     const remix = job.file
       ? player("Remix", job.file, about)
-      : blank("Remix", NO_VIDEO[job.group], job.group);
+      : blank("Remix", NO_VIDEO_AS[job.status] ?? NO_VIDEO[job.group], job.group);
     shown.push(remix);
     return shown;
   }
@@ -167,8 +171,8 @@
     const item = copyOf("job");
     const part = (selector) => item.querySelector(selector);
     part(".pair").append(...videosOf(job));
+    item.classList.add(job.group);
     part(".status").textContent = job.status;
-    part(".status").classList.add(job.group);
     fill(part(".took"), job.took);
     if (job.waited) part(".took")?.setAttribute("title", `waited ${job.waited} of that`);
     if (job.at) {
