@@ -23,6 +23,7 @@ from .._options import (
 from .._output import Output
 from .._run import Run, execute
 from .figures import GROUPS, summary_of
+from .files import check_page
 from .jobs import ReportBatch, read_jobs
 from .sources import fetch_sources, missing_sources
 from .words import plural
@@ -64,6 +65,7 @@ def report(
 
     async def work(run: Run) -> None:
         batch = await asyncio.to_thread(read_jobs, folder)
+        check_page(folder, out)
         if sources:
             await _fetch(run, folder, batch)
         page, batch = await asyncio.to_thread(write_report, folder, out)

@@ -1,4 +1,4 @@
-"""Files of a batch's folder that the page may link to."""
+"""Files of a batch's folder: the page, and what it may link to."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import quote
 
+from ... import ConfigurationError
+from ...errors import printable
 from .._text import file_name
 
-__all__ = ["SOURCES", "file_inside", "href", "source_name"]
+__all__ = ["SOURCES", "check_page", "file_inside", "href", "source_name"]
+
+NAME = "report.html"
+"""What the page is called unless told otherwise."""
 
 SOURCES = "sources"
 """The folder, in that of the batch, where the source videos are kept."""
@@ -48,3 +53,27 @@ def source_name(video: str) -> str:
 def href(name: str) -> str:
     """Return a file's relative name as an address."""
     return quote(os.fsencode(name), safe="/")
+
+
+def check_page(folder: Path, target: Path | None) -> Path:
+    """Return where the page of a folder goes.
+
+    Args:
+        folder: The batch's folder.
+        target: What the user wants, or ``None`` for `NAME` in the folder.
+
+    Raises:
+        ConfigurationError: It is in another folder, or no name for a page.
+    """
+    if target is None:
+        target = folder / NAME
+    where = printable(target)
+    if target.suffix.lower() not in {".html", ".htm"}:
+        raise ConfigurationError(f"{where} is no name for a page: let it end in .html")
+    if target.parent.resolve() != folder.resolve():
+        raise ConfigurationError(
+            f"{where} is not in {printable(folder)}: the page plays the videos that lie beside it"
+        )
+    if target.is_dir():
+        raise ConfigurationError(f"{where} is a folder: name a file")
+    return target

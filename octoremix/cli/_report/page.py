@@ -16,18 +16,14 @@ from attrs import asdict
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ... import ConfigurationError, __version__
-from ...errors import printable
+from ... import __version__
 from .charts import draw_bins, draw_flow
 from .figures import GROUPS, bins_of, flow_of, summary_of
-from .files import href
+from .files import check_page, href
 from .jobs import ReportBatch, ReportJob, read_jobs
 from .words import day_and_time, plural, shown, span, spoken
 
-__all__ = ["NAME", "check_page", "embedded", "render", "write_page"]
-
-NAME = "report.html"
-"""What the page is called unless told otherwise."""
+__all__ = ["embedded", "render", "write_page"]
 
 WITHOUT_SCRIPT = 5_000
 """How many jobs the plain table lists that stands in for the page where no script runs."""
@@ -60,36 +56,12 @@ _POLICY = (
 )
 
 
-def check_page(folder: Path, target: Path | None) -> Path:
-    """Return where the page of a folder goes.
-
-    Args:
-        folder: The batch's folder.
-        target: What the user wants, or ``None`` for `NAME` in the folder.
-
-    Raises:
-        ConfigurationError: It is in another folder, or no name for a page.
-    """
-    if target is None:
-        target = folder / NAME
-    where = printable(target)
-    if target.suffix.lower() not in {".html", ".htm"}:
-        raise ConfigurationError(f"{where} is no name for a page: let it end in .html")
-    if target.parent.resolve() != folder.resolve():
-        raise ConfigurationError(
-            f"{where} is not in {printable(folder)}: the page plays the videos that lie beside it"
-        )
-    if target.is_dir():
-        raise ConfigurationError(f"{where} is a folder: name a file")
-    return target
-
-
 def write_page(folder: Path, target: Path | None = None) -> tuple[Path, ReportBatch]:
     """Write the page of a batch's folder. A page that is there is replaced, or left whole.
 
     Args:
         folder: Where a batch has run.
-        target: The file, in that folder; ``None`` for `NAME`.
+        target: The file, in that folder; ``None`` for ``report.html``.
 
     Returns:
         The file, and what it shows.

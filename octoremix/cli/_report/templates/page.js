@@ -75,8 +75,9 @@
     button.setAttribute("aria-label", `Play the ${caption.toLowerCase()} of ${about}`);
     button.addEventListener("click", () => {
       wake(video);
-      video.play().catch(() => {});
+      video.controls = true; // without them it can't be focused
       video.focus({ preventScroll: true });
+      video.play().catch(() => {});
     });
     video.addEventListener("play", () => {
       video.controls = true;
