@@ -1,5 +1,7 @@
 """An asyncio client for OctopusX's video-remix API: submit, get a future, await it."""
 
+from ._batch import Batch, BatchEvent, Outcome, RemixChain
+from ._journal import SQLiteJournal
 from ._version import __version__
 from .errors import (
     APIConnectionError,
@@ -12,7 +14,11 @@ from .errors import (
     DownloadError,
     IncompleteDownloadError,
     InvalidResponseError,
+    JournalBusyError,
+    JournalError,
+    KeyReusedError,
     NotAVideoError,
+    NotSubmittedError,
     OctoremixError,
     PermissionDeniedError,
     PollingFailedError,
@@ -33,8 +39,9 @@ from .errors import (
     WaitTimeoutError,
 )
 from .futures import RemixFuture
-from .models import Event, RemixRequest, SessionStats, TaskStatus, Video, VideoError
+from .models import Event, KeyUsage, RemixRequest, SessionStats, TaskStatus, Video, VideoError
 from .policies import PollPolicy, RetryPolicy
+from .records import InDoubt, JournalEntry
 from .session import Session
 
 __all__ = [
@@ -43,20 +50,31 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "BadRequestError",
+    "Batch",
+    "BatchEvent",
     "ConfigurationError",
     "DetachedError",
     "DownloadError",
     "Event",
+    "InDoubt",
     "IncompleteDownloadError",
     "InvalidResponseError",
+    "JournalBusyError",
+    "JournalEntry",
+    "JournalError",
+    "KeyReusedError",
+    "KeyUsage",
     "NotAVideoError",
+    "NotSubmittedError",
     "OctoremixError",
+    "Outcome",
     "PermissionDeniedError",
     "PollPolicy",
     "PollingFailedError",
     "QuotaExceededError",
     "RateLimitError",
     "RemixCancelledError",
+    "RemixChain",
     "RemixError",
     "RemixExpiredError",
     "RemixFailedError",
@@ -64,6 +82,7 @@ __all__ = [
     "RemixRequest",
     "ResultExpiredError",
     "RetryPolicy",
+    "SQLiteJournal",
     "ServerError",
     "Session",
     "SessionClosedError",

@@ -16,6 +16,7 @@ from typing import Any
 
 from ._alarm import Alarm
 from ._pace import Pace
+from ._permits import tell_pause
 from ._schedule import EndEveryWait, Schedule, refusal
 from ._timetable import FollowedTask
 from ._wire import Reading
@@ -59,6 +60,7 @@ class Poller:
         request_timeout: Seconds that a poll may take.
         max_tasks: The most tasks that are followed at once.
         notify: Told of every `Event`, or ``None``.
+        record: Told of every final answer, before its future is settled, or ``None``.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Poller:
         request_timeout: float,
         max_tasks: int,
         notify: Callable[[Event], None] | None,
+        record: Callable[[Reading], None] | None = None,
     ) -> None:
         self._fetch = fetch
         self._policy = policy
@@ -77,6 +80,7 @@ class Poller:
         self._request_timeout = request_timeout
         self._max_tasks = max_tasks
         self._notify = notify
+        self._record = record
         self._schedule = Schedule(policy, grace=min(request_timeout, LONGEST_GRACE))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -141,6 +145,7 @@ class Poller:
         deadline: float | None,
         request: RemixRequest | None = None,
         accepted: Reading | None = None,
+        age: float | None = None,
     ) -> RemixFuture:
         """Follow a task and return its future, the same one while it is followed.
 
@@ -148,7 +153,8 @@ class Poller:
             task_id: The task.
             deadline: Seconds after which it is given up, or ``None``.
             request: What was submitted, if it was by us.
-            accepted: The answer to the submit, if it was by us.
+            accepted: The answer to the submit, if it was by us just now.
+            age: Seconds since the submit, if it was by us before.
         """
         known = self._schedule.get(task_id)
         if known is not None:
@@ -161,7 +167,12 @@ class Poller:
         self.check_running()
         assert self._loop is not None
         self._schedule.add(
-            task_id, self._loop.time(), handle=future, deadline=deadline, accepted=accepted
+            task_id,
+            self._loop.time(),
+            handle=future,
+            deadline=deadline,
+            accepted=accepted,
+            age=age,
         )
         self._alarm.wake()
         return future
@@ -239,9 +250,10 @@ class Poller:
     def _next_turn(self, now: float) -> float:
         """Return when the runner has something to do next."""
         until = min(self._schedule.next_deadline(), *self._polls.values(), math.inf)
-        if len(self._polls) < self._policy.concurrency:
-            until = min(until, max(self._schedule.next_poll(), self._pace.poll_at(now)))
-        return until
+        room = len(self._polls) < self._policy.concurrency
+        due = self._schedule.next_poll() if room else math.inf
+        self._pace.polls_wait = due <= now
+        return min(until, max(due, self._pace.poll_at(now)))
 
     async def _poll(self, loop: asyncio.AbstractEventLoop, task: FollowedTask, now: float) -> None:
         """Poll a task, and then whatever else is due, until nothing is."""
@@ -310,6 +322,8 @@ class Poller:
             log.error("every wait ends: %s", verdict.cause)
             self._refused = verdict.cause  # the runner is woken by the end of this failed poll
         elif verdict is not None:
+            if self._record is not None and isinstance(answer, Reading) and answer.status.terminal:
+                self._record(answer)
             self._settle(task, verdict)
 
     def _polled(self, poll: asyncio.Task[None]) -> None:
@@ -345,10 +359,7 @@ class Poller:
 
     def _cool_down(self, error: RateLimitError, sent_at: float, now: float) -> None:
         pause = self._pace.poll_refused(sent_at, now, error.retry_after)
-        if pause is not None:
-            log.info("polls and submits pause for %.1f s after a 429", pause)
-            if self._notify is not None:
-                self._notify(Event(kind="cool_down", delay=pause))
+        tell_pause("polls and submits", pause, self._notify)
 
     def _settle(self, task: FollowedTask, outcome: Video | OctoremixError) -> None:
         task.handle._settle(outcome)

@@ -96,6 +96,7 @@ class Schedule:
         handle: Any,
         deadline: float | None,
         accepted: Reading | None = None,
+        age: float | None = None,
     ) -> FollowedTask:
         """Follow a task that is not followed yet.
 
@@ -105,12 +106,15 @@ class Schedule:
             handle: Whatever the caller keeps with it.
             deadline: Seconds from now after which it is given up, or ``None``.
             accepted: The answer to our own submit; ``None`` for any other task.
+            age: Seconds since an earlier submit of our own, or ``None``.
         """
+        if accepted is not None:
+            age = 0.0
         task = FollowedTask(
             task_id,
             handle=handle,
             reading=accepted,
-            submitted_at=None if accepted is None else now,
+            submitted_at=None if age is None else now - age,
             last_good_at=now,
             changed_at=now,
         )

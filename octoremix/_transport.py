@@ -122,6 +122,8 @@ class Transport:
         ssl: An `ssl.SSLContext`, ``False`` to verify nothing, ``None`` for the default.
         headers: Further headers for calls to the gateway.
         timeout: Seconds that a download's opening, and each silence in it, may take.
+        permit: Waits until a download from the gateway itself may be opened. A call has its permit
+            before it comes here.
     """
 
     def __init__(
@@ -134,9 +136,11 @@ class Transport:
         ssl: ssl.SSLContext | bool | None,
         headers: Mapping[str, str] | None,
         timeout: float,
+        permit: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self._api = api
         self._key = key
+        self._permit = permit
         self._theirs = http
         self._ours: aiohttp.ClientSession | None = None
         self._closed = False
@@ -191,7 +195,10 @@ class Transport:
             APITimeoutError: No answer began in time.
             APIConnectionError: There was no answer.
         """
-        further = self._further if self._api.is_own(url) else {}
+        further: Mapping[str, str] = {}
+        if self._api.is_own(url):
+            further = self._further
+            await self._permit()
         headers = {"User-Agent": _USER_AGENT, **further, **headers}
         opening = self._open("GET", url, None, headers, decode=False)
         response = await translated(opening, url, self._timeout, self._key)

@@ -18,6 +18,10 @@
     │   ├── UnexpectedRedirectError
     │   └── InvalidResponseError      an answer that can't be understood
     ├── SubmitOutcomeUnknownError     the job may exist and may be billed
+    ├── NotSubmittedError             a batch stopped before this one; nothing was bought
+    ├── JournalError                  the journal can't be used, or forbids it
+    │   ├── JournalBusyError
+    │   └── KeyReusedError
     ├── RemixError                    the task ended without a video
     │   ├── RemixFailedError
     │   ├── RemixCancelledError
@@ -57,7 +61,11 @@ __all__ = [
     "DownloadError",
     "IncompleteDownloadError",
     "InvalidResponseError",
+    "JournalBusyError",
+    "JournalError",
+    "KeyReusedError",
     "NotAVideoError",
+    "NotSubmittedError",
     "OctoremixError",
     "PermissionDeniedError",
     "PollingFailedError",
@@ -235,6 +243,7 @@ class SubmitOutcomeUnknownError(OctoremixError):
         request: What was submitted.
         sent_at: When the request began to leave (UTC).
         request_id: The gateway's name for the request, or ``None``.
+        abandoned: Whether the doubt was settled by giving the job up.
     """
 
     def __init__(
@@ -245,11 +254,37 @@ class SubmitOutcomeUnknownError(OctoremixError):
         request: RemixRequest | None = None,
         sent_at: datetime | None = None,
         request_id: str | None = None,
+        abandoned: bool = False,
     ) -> None:
         super().__init__(message, id=id)
         self.request = request
         self.sent_at = sent_at
         self.request_id = request_id
+        self.abandoned = abandoned
+
+
+class NotSubmittedError(OctoremixError):
+    """A batch stopped before this one; nothing was bought, and it is free to run again.
+
+    What stopped the batch is the ``__cause__``, where it was an error.
+    """
+
+
+class JournalError(OctoremixError):
+    """The journal can't be read or written, or what it holds forbids what was asked.
+
+    Attributes:
+        id: The task that could not be recorded: it was accepted and is followed. ``None`` where
+            nothing was sent.
+    """
+
+
+class JournalBusyError(JournalError):
+    """Other processes held the journal for longer than its ``busy_timeout``; nothing was sent."""
+
+
+class KeyReusedError(JournalError):
+    """The key stands for another request already; nothing was sent."""
 
 
 class _TaskError(OctoremixError):

@@ -59,13 +59,13 @@ class RemixFuture:
     def __init__(
         self,
         task_id: str,
-        follower: _Follower,
+        follower: _Follower | None,
         *,
         request: RemixRequest | None = None,
         reading: Reading | None = None,
     ) -> None:
         self._id = task_id
-        self._follower: _Follower | None = follower
+        self._follower = follower
         self._request = request
         self._reading = reading
         self._error: OctoremixError | None = None
@@ -74,6 +74,13 @@ class RemixFuture:
         self._waiters: _Waiters | None = None
         self._readers: _Waiters | None = None
         self._callbacks: list[tuple[_Callback, Context]] | None = None
+
+    @classmethod
+    def _completed(cls, reading: Reading, request: RemixRequest | None) -> RemixFuture:
+        """Return the future of a task whose video is known already; for the journal alone."""
+        future = cls(reading.task_id, None, request=request, reading=reading)
+        future._settled = True
+        return future
 
     def __repr__(self) -> str:
         if self._error is not None:

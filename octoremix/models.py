@@ -21,9 +21,11 @@ from .errors import (
     quoted,
 )
 
-__all__ = ["Event", "RemixRequest", "SessionStats", "TaskStatus", "Video", "VideoError"]
+__all__ = ["Event", "KeyUsage", "RemixRequest", "SessionStats", "TaskStatus", "Video", "VideoError"]
 
 DEFAULT_MODEL = "veo_3_1-extend"
+
+LONGEST_KEY = 500
 
 _VIDEO_SUFFIXES = frozenset(
     {".avi", ".flv", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"}
@@ -207,6 +209,13 @@ def _check_model(_: object, __: object, value: str) -> None:
         raise ConfigurationError(f"model {quoted(model, 80)} is malformed: {fix}")
 
 
+def _check_key(_: object, __: object, value: str | None) -> None:
+    if value is not None:
+        fix = "choose a name of your own for the job, for example 'order-17'"
+        if len(check_text("key", value, fix)) > LONGEST_KEY:
+            raise ConfigurationError(f"key has more than {LONGEST_KEY} characters: {fix}")
+
+
 def _check_extra(_: object, __: object, value: Mapping[str, Any]) -> None:
     taken = {"prompt", "model"} & value.keys()
     if taken:
@@ -243,7 +252,7 @@ class RemixRequest:
         prompt: What the remix should change.
         model: The remix model.
         extra: Further fields of the body, for example ``size`` or ``aspect_ratio``.
-        key: The caller's own name for the job.
+        key: The caller's own name for the job, at most 500 characters, or ``None``.
         metadata: Anything of the caller's, never sent.
 
     Neither ``key`` nor ``metadata`` is part of what makes two requests equal.
@@ -258,8 +267,29 @@ class RemixRequest:
     extra: Mapping[str, Any] = field(
         factory=dict, converter=_mapping, validator=_check_extra, hash=False
     )
-    key: str | None = field(default=None, eq=False)
+    key: str | None = field(default=None, eq=False, validator=_check_key)
     metadata: Any = field(default=None, eq=False, repr=False)
+
+
+@frozen(kw_only=True)
+class KeyUsage:
+    """What a key was given and has used, in the gateway's units of quota.
+
+    Attributes:
+        name: What the key is called in the gateway's console, or ``None``.
+        granted: What it was given.
+        used: What it has used.
+        available: What it has left; it means nothing where it is ``unlimited``.
+        unlimited: Whether the account alone limits it.
+        expires_at: When it expires (aware, UTC), or ``None``.
+    """
+
+    name: str | None = None
+    granted: float
+    used: float
+    available: float
+    unlimited: bool = False
+    expires_at: datetime | None = None
 
 
 @frozen(kw_only=True)

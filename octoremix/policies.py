@@ -21,25 +21,43 @@ from tenacity.wait import wait_base
 
 from .errors import APIError, ConfigurationError
 
-__all__ = ["PollPolicy", "RetryPolicy", "check_count", "check_seconds", "check_type", "retrying"]
+__all__ = [
+    "PollPolicy",
+    "RetryPolicy",
+    "check_count",
+    "check_rate",
+    "check_seconds",
+    "check_type",
+    "retrying",
+]
 
 WaitStrategy = Callable[[RetryCallState], float]
 
 
 def check_seconds(name: str, value: object, *, zero: bool = False, none: bool = False) -> None:
     """Raise `ConfigurationError` unless ``value`` is a usable length of time in seconds."""
-    if value is None and none:
-        return
-    if (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and (value > 0 or (zero and value == 0))
-        and value <= sys.float_info.max  # compared, not converted: an int may be too large
-    ):
+    if (value is None and none) or _usable(value, zero=zero):
         return
     least = "0 or more" if zero else "above 0"
     also = ", or None" if none else ""
     raise ConfigurationError(f"{name} must be a number of seconds {least}{also}, not {value!r}")
+
+
+def check_rate(name: str, value: object) -> None:
+    """Raise `ConfigurationError` unless ``value`` is a usable number for each second, or none."""
+    if value is not None and not _usable(value, zero=False):
+        raise ConfigurationError(
+            f"{name} must be a number of requests per second above 0, or None, not {value!r}"
+        )
+
+
+def _usable(value: object, *, zero: bool) -> bool:
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and (value > 0 or (zero and value == 0))
+        and value <= sys.float_info.max  # compared, not converted: an int may be too large
+    )
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:

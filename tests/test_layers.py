@@ -17,10 +17,17 @@ PACKAGE = Path(octoremix.__file__).parent
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_version"}),
     frozenset({"models", "policies", "_credentials", "_environment"}),
-    frozenset({"_wire", "_schedule", "_strategy", "_timetable", "_pace"}),
-    frozenset({"_alarm", "_protocol", "_translation", "futures"}),
+    frozenset(
+        {
+            *("_alarm", "_wire", "_schedule", "_strategy", "_timetable", "_pace", "records"),
+            "_names",
+        }
+    ),
+    frozenset({"_permits", "_protocol", "_translation", "futures"}),
     frozenset({"_transport", "_poller", "_journal", "_download"}),
-    frozenset({"_submit", "_queries", "_recovery", "_batch"}),
+    frozenset({"_submit", "_queries", "_evidence"}),
+    frozenset({"_recovery", "_batch"}),
+    frozenset({"_buying"}),
     frozenset({"session"}),
     frozenset({"__init__"}),
     frozenset({"testing", "cli"}),

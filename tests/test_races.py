@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 import octoremix
 from octoremix._pace import Pace
 from octoremix._protocol import API, Response, parse_base_url
-from octoremix._submit import Submitter
+from octoremix._submit import Keeper, Order, Submitter
 from octoremix._wire import Reading
 from octoremix.futures import RemixFuture
 
@@ -80,12 +80,20 @@ def accept(reading: Reading) -> RemixFuture:
     return RemixFuture(reading.task_id, Follower(), reading=reading)
 
 
+def not_known(job: object) -> RemixFuture:
+    raise AssertionError(job)
+
+
+ORDER = Order(request=REQUEST, accept=accept, take_up=not_known)
+
+
 def submitter(send: Any, **policy: Any) -> Submitter:
     return Submitter(
         API(parse_base_url("http://127.0.0.1:9")),
         send,
         Pace(),
         octoremix.RetryPolicy(wait=tenacity.wait_fixed(1), **policy),
+        Keeper(None, timeout=120),
         timeout=120,
         concurrency=4,
         notify=None,
@@ -132,7 +140,7 @@ async def test_what_was_given_up_before_it_left_does_not_leave_a_turn_later(how:
     """A body that another task writes does not leave once its submit is given up."""
     wire = Wire(*ACCEPTED)
     buying = submitter(wire.send)
-    submit = asyncio.ensure_future(buying.submit(REQUEST, accept))
+    submit = asyncio.ensure_future(buying.submit(ORDER))
     await wire.reached.wait()
     await asyncio.sleep(0)
     # The writer gets its turn after the submit was given up, and before that can stop it.
@@ -197,7 +205,7 @@ def test_the_end_of_asyncio_run_sends_nothing_again(loop_errors: list[dict[str, 
 
     async def main() -> None:
         wires.append(wire := Wire(*LIMITED))
-        asyncio.ensure_future(submitter(wire.send).submit(REQUEST, accept))
+        asyncio.ensure_future(submitter(wire.send).submit(ORDER))
         await wire.reached.wait()
         wire.leave.set()
         asyncio.get_running_loop().call_later(5, wire.answer.set)
@@ -223,7 +231,7 @@ async def test_an_outcome_in_the_turn_of_the_cancellation_is_logged_once(
 ) -> None:
     """An outcome that its caller just misses is in the log, whichever of the two came first."""
     wire = Wire(*answer)
-    submit = asyncio.ensure_future(submitter(wire.send).submit(REQUEST, accept))
+    submit = asyncio.ensure_future(submitter(wire.send).submit(ORDER))
     await wire.reached.wait()
     wire.leave.set()
     while not wire.sent:
@@ -250,7 +258,7 @@ async def test_a_submit_that_was_free_leaves_no_trace_of_a_caller(
     """A caller who is cancelled as the session closes is told nothing of a job that is out."""
     wire = Wire(*ACCEPTED)
     buying = submitter(wire.send)
-    submit = asyncio.ensure_future(buying.submit(REQUEST, accept))
+    submit = asyncio.ensure_future(buying.submit(ORDER))
     await wire.reached.wait()
     (purchase,) = (task for task in asyncio.all_tasks() if task.get_name() == "octoremix submit")
     purchase.add_done_callback(lambda _: submit.cancel())
@@ -323,7 +331,7 @@ async def test_a_cancellation_from_inside_after_the_body_left_is_a_doubt() -> No
         raise asyncio.CancelledError
 
     with pytest.raises(octoremix.SubmitOutcomeUnknownError, match="from inside"):
-        await submitter(send).submit(REQUEST, accept)
+        await submitter(send).submit(ORDER)
 
 
 async def test_a_time_out_used_up_by_the_source_buys_nothing() -> None:
@@ -357,7 +365,7 @@ async def test_two_reasons_to_break_a_post_off_are_one_doubt() -> None:
     """A session whose grace ends as a POST's own time-out strikes tells of one doubt."""
     wire = Wire(*ACCEPTED)
     buying = submitter(wire.send)
-    submit = asyncio.ensure_future(buying.submit(REQUEST, accept))
+    submit = asyncio.ensure_future(buying.submit(ORDER))
     await wire.reached.wait()
     wire.leave.set()
     await asyncio.sleep(20)

@@ -1,6 +1,6 @@
 """The HTTP API without I/O: requests built, answers read, errors named."""
 
-from .answers import Refused, Unclear, read_accepted, read_error, read_task
+from .answers import Refused, Unclear, read_accepted, read_error, read_task, read_usage
 from .requests import (
     API,
     DEFAULT_BASE_URL,
@@ -24,4 +24,5 @@ __all__ = [
     "read_accepted",
     "read_error",
     "read_task",
+    "read_usage",
 ]

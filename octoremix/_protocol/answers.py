@@ -13,12 +13,12 @@ from typing import Any
 
 from attrs import frozen
 
-from .._wire import Reading, error_of, load_json, read_id, status_of, unwrap
+from .._wire import Reading, error_of, load_json, read_id, status_of, unwrap, usage_of
 from ..errors import APIError, ConfigurationError, quoted
-from ..models import TaskStatus, check_task_id
+from ..models import KeyUsage, TaskStatus, check_task_id
 from .responses import Response, invalid, named, poll_floor, redirected
 
-__all__ = ["Refused", "Unclear", "read_accepted", "read_error", "read_task"]
+__all__ = ["Refused", "Unclear", "read_accepted", "read_error", "read_task", "read_usage"]
 
 # The gateway gave up on its upstream, which may still do the job.
 _UPSTREAM_TIMEOUTS = frozenset({504, 524})
@@ -89,6 +89,27 @@ def read_accepted(response: Response) -> Reading | Refused | Unclear:
         # The id is what was paid for; the rest will be told by the first poll.
         known = {"id": task_id}
         return Reading(json.dumps(known).encode(), known, task_id)
+
+
+def read_usage(response: Response) -> KeyUsage:
+    """Read the answer to a question about the key.
+
+    Raises:
+        APIError: It is a refusal, or can't be understood.
+    """
+    try:
+        document = load_json(response.body) if response.complete else None
+    except (ValueError, RecursionError):
+        document = None
+    # Here alone the code of success is the boolean.
+    if response.status != HTTPStatus.OK or not isinstance(document, dict):
+        raise read_error(response)
+    if document.get("code") is not True or not isinstance(document.get("data"), dict):
+        raise read_error(response)
+    try:
+        return usage_of(document["data"])
+    except ValueError as error:
+        raise invalid(response, str(error)) from None
 
 
 def read_error(response: Response, task_id: str | None = None) -> APIError:

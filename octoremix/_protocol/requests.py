@@ -127,6 +127,14 @@ class API:
         """Ask for the bytes of a finished video."""
         return Request(method="GET", url=self._url(f"/v1/videos/{_segment(task_id)}/content"))
 
+    def key_log(self) -> Request:
+        """Ask for the records of what the key was charged for (new-api's ``/api/log/token``)."""
+        return Request(method="GET", url=self._url("/api/log/token"))
+
+    def key_usage(self) -> Request:
+        """Ask what the key was given and has used (OctopusX's ``/api/usage/token/``)."""
+        return Request(method="GET", url=self._url("/api/usage/token/"))
+
     def remix(self, request: RemixRequest) -> Request:
         """Buy a remix."""
         body = {"prompt": request.prompt, "model": request.model, **request.extra}

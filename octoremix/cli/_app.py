@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from ._batch import batch
 from ._demo import demo
 from ._download import download
 from ._remix import remix
@@ -48,7 +49,7 @@ def _main(
     del version
 
 
-for _command in (demo, remix, watch, download, report, serve):
+for _command in (demo, remix, batch, watch, download, report, serve):
     app.command()(_command)
 
 

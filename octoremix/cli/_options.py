@@ -117,6 +117,9 @@ class Connection:
         output: Output,
         poll: PollPolicy,
         on_event: Callable[[Event], object] | None = None,
+        *,
+        journal: Path | None = None,
+        rate_limit: float | None = None,
     ) -> Session:
         """Make the session.
 
@@ -133,6 +136,8 @@ class Connection:
                 proxy=False if self.proxy == "none" else self.proxy,
                 ssl=self._certificates(),
                 on_event=on_event,
+                journal=journal,
+                rate_limit=rate_limit,
             )
         for warning in caught:
             output.warn(str(warning.message))

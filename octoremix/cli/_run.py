@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import Any
 
 from attrs import Factory, define, field
@@ -50,6 +51,9 @@ class Run:
         quiet: Whether acceptances are not worth a line each.
         billed: Whether jobs that go on cost anything.
         endless: Whether a signal is the way to end it.
+        finish: Called at the first Ctrl-C, to finish what runs and begin nothing new; without it
+            Ctrl-C ends the command at once, as a second one does.
+        noticed: Told of every event of the session.
     """
 
     output: Output
@@ -57,6 +61,8 @@ class Run:
     quiet: bool = False
     billed: bool = True
     endless: bool = False
+    finish: Callable[[], object] | None = None
+    noticed: Callable[[Event], object] | None = None
     _codes: list[Code] = field(init=False, factory=list)
     _going_on: dict[str, Video | None] = field(init=False, factory=dict)
     _stopped: Code | None = field(init=False, default=None)
@@ -66,15 +72,21 @@ class Run:
         """The gravest of what has happened."""
         return gravest([*self._codes, *([self._stopped] if self._stopped is not None else [])])
 
-    def session(self, poll: PollPolicy) -> Session:
+    def session(
+        self, poll: PollPolicy, *, journal: Path | None = None, rate_limit: float | None = None
+    ) -> Session:
         """Make the session.
 
         Raises:
             ConfigurationError: A setting is missing or malformed.
         """
-        return self.connection.session(self.output, poll, self._noticed)
+        return self.connection.session(
+            self.output, poll, self._notice, journal=journal, rate_limit=rate_limit
+        )
 
-    def _noticed(self, event: Event) -> None:
+    def _notice(self, event: Event) -> None:
+        if self.noticed is not None:
+            self.noticed(event)
         if event.kind == "cool_down" and (event.delay or 0) >= 2:
             self.output.note(f"the gateway asks to wait: paused for {event.delay:.0f} s", "dim")
 
@@ -215,6 +227,10 @@ async def _supervised(run: Run, work: Work) -> Code:
     task = asyncio.ensure_future(work(run))
 
     def stop(number: int) -> None:
+        if number == signal.SIGINT and run.finish is not None:
+            finish, run.finish = run.finish, None
+            finish()
+            return
         code, word = _SIGNALS[signal.Signals(number)]
         run.stopped(code, word)
         task.cancel()

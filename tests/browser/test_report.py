@@ -323,3 +323,6 @@ def test_a_print_holds_every_job(visit: Visit, report: Path) -> None:
     expect(page.get_by_role("searchbox")).to_be_hidden()
     expect(page.locator("video").first).to_be_hidden()
     expect(page.get_by_text("rain <b>of</b> frogs")).to_be_visible()
+
+    page.evaluate("() => dispatchEvent(new Event('afterprint'))")
+    expect(page.locator(".job")).to_have_count(24)

@@ -22,13 +22,15 @@ RECORD = "results.jsonl"
 _GROUPS = {
     "submitted": "running",
     "started": "running",
+    "detached": "running",
     "completed": "done",
     "downloaded": "done",
-    "download_failed": "failed",
+    "download_failed": "done",
     "failed": "failed",
     "cancelled": "failed",
     "expired": "failed",
     "refused": "failed",
+    "abandoned": "failed",
     "in_doubt": "doubt",
     "not_submitted": "unsent",
 }
@@ -46,8 +48,8 @@ class ReportJob:
         prompt: What was asked for.
         model: The model that was asked.
         status: The last event: ``"submitted"``, ``"started"``, ``"completed"``, ``"downloaded"``,
-            ``"download_failed"``, ``"failed"``, ``"cancelled"``, ``"expired"``, ``"refused"``,
-            ``"in_doubt"`` or ``"not_submitted"``.
+            ``"download_failed"``, ``"failed"``, ``"cancelled"``, ``"expired"``, ``"detached"``,
+            ``"refused"``, ``"in_doubt"``, ``"abandoned"`` or ``"not_submitted"``.
         error: Why there is no video, or empty.
         submitted_at: When the gateway accepted it (UTC), or ``None``.
         started_at: When it was first seen to run, or ``None``.

@@ -35,6 +35,7 @@ _LONGEST_NAME = 200
 _STATUSES = {
     "submitted": "submitted",
     "started": "running",
+    "detached": "not followed any more",
     "completed": "done",
     "downloaded": "done",
     "download_failed": "not downloaded",
@@ -42,6 +43,7 @@ _STATUSES = {
     "cancelled": "cancelled",
     "expired": "expired",
     "refused": "refused",
+    "abandoned": "given up in doubt",
     "in_doubt": "in doubt",
     "not_submitted": "not sent",
 }

@@ -117,6 +117,8 @@
   const NO_VIDEO_AS = {
     refused: "refused: nothing was bought",
     "not downloaded": "done, but not downloaded",
+    "not followed any more": "it goes on, and nobody follows it",
+    "given up in doubt": "it may exist, and may be billed",
   };
 
   function videosOf(job) {
@@ -168,11 +170,12 @@
     else element.remove();
   }
 
-  function card(job) {
+  function card(job, withVideos = true) {
     const item = copyOf("job");
     const part = (selector) => item.querySelector(selector);
-    part(".pair").append(...videosOf(job));
-    item.classList.add(job.group);
+    if (withVideos) part(".pair").append(...videosOf(job));
+    // What is done and has an error all the same deserves a second look.
+    item.classList.add(job.group === "done" && job.error ? "doubt" : job.group);
     part(".status").textContent = job.status;
     fill(part(".took"), job.took);
     if (job.waited) part(".took")?.setAttribute("title", `waited ${job.waited} of that`);
@@ -277,7 +280,13 @@
     draw(drawn + STEP);
     list.children[next]?.querySelector("a, video, button")?.focus({ preventScroll: true });
   });
-  addEventListener("beforeprint", () => draw(matching.length));
+  // On paper no video plays, so that the rest of the list comes without any, and goes again.
+  addEventListener("beforeprint", () => {
+    list.append(...matching.slice(drawn).map((job) => card(job, false)));
+  });
+  addEventListener("afterprint", () => {
+    while (list.children.length > drawn) list.lastElementChild.remove();
+  });
 
   const wanted = location.hash.slice(1);
   if (chips.some((chip) => chip.dataset.group === wanted)) group = wanted;

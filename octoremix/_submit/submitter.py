@@ -13,8 +13,10 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from ._pace import Pace
-from ._protocol import (
+from .._journal import Job
+from .._pace import Pace
+from .._permits import submit_permit, tell_pause
+from .._protocol import (
     API,
     Refused,
     Request,
@@ -23,28 +25,30 @@ from ._protocol import (
     doubts_about,
     read_accepted,
 )
-from ._wire import Reading
-from .errors import (
+from .._wire import Reading
+from ..errors import (
     APIConnectionError,
     APITimeoutError,
+    KeyReusedError,
+    NotSubmittedError,
     RateLimitError,
     SessionClosedError,
     SubmitOutcomeUnknownError,
     printable,
     quoted,
 )
-from .futures import RemixFuture
-from .models import Event, RemixRequest
-from .policies import RetryPolicy, retrying
+from ..futures import RemixFuture
+from ..models import Event, RemixRequest
+from ..policies import RetryPolicy, retrying
+from .keeping import Keeper, KnownJobError
+from .purchase import Order, Purchase, current_purchase, outcome_unknown
 
 __all__ = ["Submitter"]
 
 log = logging.getLogger("octoremix")
 
 _GOES_ON = "was out already and goes on: its id will be logged, and its task followed"
-
-Accept = Callable[[Reading], RemixFuture]
-"""Follows a task that was just bought."""
+_OTHERS_WAIT = "goes on, for others wait for the same key"
 
 
 class Send(Protocol):
@@ -55,36 +59,6 @@ class Send(Protocol):
     ) -> Coroutine[Any, Any, Response]: ...
 
 
-class _Purchase(asyncio.Task[RemixFuture]):
-    """The task that buys one job.
-
-    While its request is out nobody's `cancel` reaches it, not even that of `asyncio.run`, which
-    cancels every task at its end and then waits for them: what was paid for is worth the wait.
-    `abort` does, for whoever's patience has an end.
-
-    Attributes:
-        out: Whether the request has begun to leave and its outcome is not yet kept.
-        sent_at: When the last request began to leave, or ``None``.
-        aborted: Why it was aborted, or ``None``.
-        abandoned: Whether its caller has gone.
-        doubt: What became of an attempt that may have bought the job, or ``None``.
-    """
-
-    out = False
-    sent_at: datetime | None = None
-    aborted: str | None = None
-    abandoned = False
-    doubt: SubmitOutcomeUnknownError | None = None
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        return False if self.out else super().cancel(msg)
-
-    def abort(self, why: str) -> None:
-        if self.aborted is None:
-            self.aborted = why
-            super().cancel()
-
-
 class Submitter:
     """Buys jobs, at most one POST for each that may have been charged.
 
@@ -93,6 +67,7 @@ class Submitter:
         send: Sends them.
         pace: Permits for the session's requests.
         retry: When one submit is sent again.
+        keeper: Writes down what is bought.
         timeout: Seconds for the answer to one POST.
         concurrency: The most POSTs in flight.
         notify: Told of every `Event`, or ``None``.
@@ -105,6 +80,7 @@ class Submitter:
         send: Send,
         pace: Pace,
         retry: RetryPolicy,
+        keeper: Keeper,
         *,
         timeout: float,
         concurrency: int,
@@ -116,10 +92,12 @@ class Submitter:
         self._send = send
         self._pace = pace
         self._retry = retry
+        self._keeper = keeper
         self._timeout = timeout
         self._notify = notify
         self._slots = asyncio.Semaphore(concurrency)
-        self._purchases: set[_Purchase] = set()
+        self._purchases: set[Purchase] = set()
+        self._named: dict[str, Purchase] = {}
         self._closed = False
 
     def __repr__(self) -> str:
@@ -135,41 +113,42 @@ class Submitter:
         """How many POSTs wait for their answer."""
         return sum(purchase.out for purchase in self._purchases)
 
-    async def submit(
-        self, request: RemixRequest, accept: Accept, *, timeout: float | None = None
-    ) -> RemixFuture:
+    async def submit(self, order: Order, *, timeout: float | None = None) -> RemixFuture:
         """Buy one job and return its future.
 
-        A caller who leaves before the request does takes the purchase with it; afterwards it goes
-        on without its caller.
+        A caller who leaves before the request does takes the purchase with it, unless others wait
+        for it too; afterwards it goes on without its caller.
 
         Args:
-            request: The job.
-            accept: Called with what the gateway accepted, also when the caller has gone.
+            order: The job. While one of its key is being bought, that is waited for.
             timeout: Seconds that the caller is ready to wait, or ``None``.
 
         Raises:
             SubmitOutcomeUnknownError: The job may exist and may be billed.
             APIConnectionError: Nothing was sent.
             APIError: The gateway refused.
+            JournalError: The journal can't be written, or forbids it.
+            RemixError: The key stands for a job that ended without a video.
             SessionClosedError: The session was closed before anything was sent.
         """
-        loop = asyncio.get_running_loop()
-        purchase = _Purchase(self._buy(request, accept), loop=loop, name="octoremix submit")
-        self._purchases.add(purchase)
-        purchase.add_done_callback(self._done)
+        purchase = self._joined(order) or self._begun(order)
+        purchase.callers += 1
+        purchase.abandoned = False
+        request = order.request
         try:
             await asyncio.wait([purchase], timeout=timeout)
         except asyncio.CancelledError as error:
+            purchase.callers -= 1
             if purchase not in self._purchases:  # done in this very turn, too late for its caller
                 self._tell(purchase)
-            elif self._abandon(purchase):
-                error.add_note(f"the remix of video {quoted(request.video_id)} {_GOES_ON}")
+            elif (why := self._goes_on(purchase)) is not None:
+                error.add_note(f"the remix of video {quoted(request.video_id)} {why}")
             raise
+        purchase.callers -= 1
         if not purchase.done():
-            if self._abandon(purchase):
-                raise _outcome_unknown(
-                    request, purchase.sent_at, f"its caller left after {timeout:g} s; it {_GOES_ON}"
+            if (why := self._goes_on(purchase)) is not None:
+                raise outcome_unknown(
+                    request, purchase.sent_at, f"its caller left after {timeout:g} s; it {why}"
                 )
             raise purchase.doubt or APITimeoutError(
                 f"nothing was sent within {timeout:g} s, and nothing was bought"
@@ -178,10 +157,40 @@ class Submitter:
             raise SessionClosedError("the session was closed before this job was sent; it is free")
         return purchase.result()
 
-    def _abandon(self, purchase: _Purchase) -> bool:
-        """Give a purchase up for its caller; return whether it goes on because it is out."""
+    def _joined(self, order: Order) -> Purchase | None:
+        """Return the purchase that is under way for the same key."""
+        purchase = self._named.get(order.key) if order.named else None
+        if purchase is not None and purchase.order.request != order.request:
+            raise KeyReusedError(
+                f"the key {quoted(order.key, 80)} stands for another remix, which is just being "
+                "submitted: choose another key"
+            )
+        return purchase
+
+    def _begun(self, order: Order) -> Purchase:
+        loop = asyncio.get_running_loop()
+        purchase = Purchase(self._buy(order), loop=loop, name="octoremix submit")
+        purchase.order = order
+        self._purchases.add(purchase)
+        if order.named and not order.known_only:
+            self._named[order.key] = purchase
+        purchase.add_done_callback(self._done)
+        return purchase
+
+    def _goes_on(self, purchase: Purchase) -> str | None:
+        """Give a purchase up for its caller; say why it goes on all the same, if it does."""
+        if purchase.callers:
+            return _OTHERS_WAIT
         purchase.abandoned = True
-        return not purchase.cancel() and not purchase.done()
+        if purchase.cancel():
+            self._forget(purchase)  # nobody shall join what is about to end
+            return None
+        return None if purchase.done() else _GOES_ON
+
+    def _forget(self, purchase: Purchase) -> None:
+        order = purchase.order
+        if order.named and self._named.get(order.key) is purchase:
+            del self._named[order.key]
 
     async def aclose(self, grace: float) -> None:
         """Stop buying; requests that are out have so many seconds to be answered."""
@@ -197,14 +206,15 @@ class Submitter:
         if self._purchases:
             await asyncio.wait(set(self._purchases))
 
-    def _done(self, purchase: _Purchase) -> None:
+    def _done(self, purchase: Purchase) -> None:
         self._purchases.discard(purchase)
+        self._forget(purchase)
         if purchase.abandoned:
             self._tell(purchase)
         elif not purchase.cancelled():
             purchase.exception()  # its caller takes it
 
-    def _tell(self, purchase: _Purchase) -> None:
+    def _tell(self, purchase: Purchase) -> None:
         """Log how a purchase ended whose caller is no longer there."""
         if purchase.cancelled():
             return
@@ -219,59 +229,75 @@ class Submitter:
                 "is no longer followed" if future.done() else "is followed",
             )
 
-    async def _buy(self, request: RemixRequest, accept: Accept) -> RemixFuture:
-        for doubt in doubts_about(request):
-            log.warning("%s; the gateway decides", doubt)
-        purchase = _current()
-        attempts = retrying(self._retry, self._may_be_repeated)
-        try:
-            return await attempts(self._attempt, request, accept)
-        except (Exception, asyncio.CancelledError) as error:
-            if purchase.doubt is None or purchase.doubt is error:
-                raise
-            # Whatever ended it after an attempt in doubt: nobody may take it for free.
-            raise purchase.doubt from error
+    async def _buy(self, order: Order) -> RemixFuture:
+        purchase = current_purchase()
+        while True:
+            known = await self._keeper.known(order)
+            if known is not None:
+                return known
+            if order.known_only:
+                raise NotSubmittedError("it was not bought before, and nothing is bought now")
+            for doubt in doubts_about(order.request):
+                log.warning("%s; the gateway decides", doubt)
+            attempts = retrying(self._retry, self._may_be_repeated)
+            try:
+                return await attempts(self._attempt, order)
+            except KnownJobError:
+                continue  # another process has the key now
+            except (Exception, asyncio.CancelledError) as error:
+                if purchase.doubt is None or purchase.doubt is error:
+                    raise
+                # Whatever ended it after an attempt in doubt: nobody may take it for free.
+                raise purchase.doubt from error
 
     def _may_be_repeated(self, error: BaseException) -> bool:
-        purchase = _current()
+        purchase = current_purchase()
         if self._retry.submit == "never" or self._closed or purchase.abandoned:
             return False
         if isinstance(error, SubmitOutcomeUnknownError):
             return self._retry.submit == "always"
         return isinstance(error, (APIConnectionError, RateLimitError))
 
-    async def _attempt(self, request: RemixRequest, accept: Accept) -> RemixFuture:
+    async def _attempt(self, order: Order) -> RemixFuture:
         """Send the POST once, in its slot and with its permit, and keep what comes of it."""
-        purchase = _current()
+        purchase = current_purchase()
         async with self._slots:
             await self._permit()
-            self._check()  # what nobody could follow must not be bought
-            started = asyncio.get_running_loop().time()
-            purchase.sent_at = None
+            job = await self._keeper.announce(order, purchase)
             try:
-                response = await self._post(request, purchase)
-                return accept(self._answered(request, response, purchase.sent_at, started))
-            except SubmitOutcomeUnknownError as error:
-                purchase.doubt = error
-                raise
+                accepted = await self._bought(order.request, purchase, job)
+                future = order.accept(accepted)
+                await self._keeper.accepted(job, accepted, future)
             finally:
                 purchase.out = False
+        if self._notify is not None:
+            self._notify(Event(kind="accepted", id=accepted.task_id, video=accepted.video))
+        return future
 
     async def _permit(self) -> None:
-        loop = asyncio.get_running_loop()
-        opens_at = self._pace.submit_at(loop.time())
-        while opens_at > loop.time():
-            await asyncio.sleep(opens_at - loop.time())
-            opens_at = self._pace.submit_at(loop.time())  # another 429 may have come
+        await submit_permit(self._pace)
 
-    async def _post(self, request: RemixRequest, purchase: _Purchase) -> Response:
+    async def _bought(self, request: RemixRequest, purchase: Purchase, job: Job | None) -> Reading:
+        started = asyncio.get_running_loop().time()
+        purchase.sent_at = None
+        try:
+            self._check()  # what nobody could follow must not be bought
+            response = await self._post(request, purchase)
+            return self._answered(request, response, purchase.sent_at, started)
+        except BaseException as error:
+            if isinstance(error, SubmitOutcomeUnknownError):
+                purchase.doubt = error
+            await self._keeper.failed(job, error, purchase)
+            raise
+
+    async def _post(self, request: RemixRequest, purchase: Purchase) -> Response:
         def on_sent() -> None:
             # Before 3.12 aiohttp writes in a task of its own, a turn of the loop later: a purchase
             # that was cancelled meanwhile must not leave any more.
             if purchase.cancelling():
                 raise RuntimeError("cancelled before it was sent")
             purchase.sent_at = datetime.now(UTC)
-            purchase.out = True
+            purchase.out = purchase.posting = True
 
         # The time-out is a call, for asyncio.timeout() would use the cancel() that is barred.
         late = f"no answer within {self._timeout:g} s"
@@ -290,11 +316,12 @@ class Submitter:
             failure = error.with_traceback(None)
         finally:
             alarm.cancel()
+            purchase.posting = False
         if purchase.sent_at is not None:
-            raise _outcome_unknown(request, purchase.sent_at, str(failure))
+            raise outcome_unknown(request, purchase.sent_at, str(failure))
         raise failure
 
-    def _aborted(self, purchase: _Purchase, late: str) -> APIConnectionError | SessionClosedError:
+    def _aborted(self, purchase: Purchase, late: str) -> APIConnectionError | SessionClosedError:
         why, purchase.aborted = purchase.aborted, None
         purchase.uncancel()
         return APITimeoutError(late) if why == late else SessionClosedError(why or "")
@@ -308,7 +335,7 @@ class Submitter:
     ) -> Reading:
         answer = read_accepted(response)
         if isinstance(answer, Unclear):
-            raise _outcome_unknown(request, sent_at, str(answer.error), answer.error.request_id)
+            raise outcome_unknown(request, sent_at, str(answer.error), answer.error.request_id)
         if isinstance(answer, Refused):
             if isinstance(answer.error, RateLimitError):
                 self._cool_down(answer.error, started)
@@ -328,28 +355,4 @@ class Submitter:
     def _cool_down(self, error: RateLimitError, started: float) -> None:
         now = asyncio.get_running_loop().time()
         pause = self._pace.submit_refused(started, now, error.retry_after)
-        if pause is not None:
-            log.info("submits pause for %.1f s after a 429", pause)
-            if self._notify is not None:
-                self._notify(Event(kind="cool_down", delay=pause))
-
-
-def _current() -> _Purchase:
-    purchase = asyncio.current_task()
-    assert isinstance(purchase, _Purchase)
-    return purchase
-
-
-def _outcome_unknown(
-    request: RemixRequest, sent_at: datetime | None, why: str, request_id: str | None = None
-) -> SubmitOutcomeUnknownError:
-    when = f"{sent_at:%Y-%m-%d %H:%M:%S} UTC" if sent_at else "now"
-    named = f" (request id {request_id})" if request_id else ""
-    return SubmitOutcomeUnknownError(
-        f"the remix of video {quoted(request.video_id)} was sent at {when}{named} and its "
-        f"outcome is unknown: {why}. The job may exist and may be billed, so it is not sent again; "
-        "look for it in the OctopusX console before you submit it once more",
-        request=request,
-        sent_at=sent_at,
-        request_id=request_id,
-    )
+        tell_pause("submits", pause, self._notify)

@@ -1,0 +1,203 @@
+"""One thread that writes: whatever comes while it is busy goes to the disk together.
+
+A commit costs one wait for the disk, however much is in it. So none is made for each record: those
+that come during a commit form the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from attrs import field, frozen
+
+from ..errors import JournalBusyError, JournalError, OctoremixError
+
+if TYPE_CHECKING:
+    from .store import Store
+
+__all__ = ["Writer"]
+
+log = logging.getLogger("octoremix")
+
+_T = TypeVar("_T")
+Work = Callable[["Store"], Any]
+
+MOST_TOGETHER = 1_000
+"""Records in one commit at most: what comes next shall not wait long for it."""
+
+
+@frozen
+class _Item:
+    work: Work
+    future: asyncio.Future[Any] = field(repr=False)
+    intent: bool = False
+    record: bool = False
+
+
+class Writer:
+    """Runs work on a store, in its thread and in the order in which it comes.
+
+    Args:
+        open_store: Opens the store; called in the thread, before the first work.
+    """
+
+    def __init__(self, open_store: Callable[[], Store]) -> None:
+        self._open_store = open_store
+        self._store: Store | None = None
+        self._process = os.getpid()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="octoremix journal")
+        self._waiting: list[_Item] = []
+        self._committing: asyncio.Future[list[Any]] | None = None
+        # What could not be written and must not be lost: tried again before all that follows.
+        self._unwritten: list[Work] = []
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Writer with {len(self._waiting)} records to write>"
+
+    def run(
+        self, work: Callable[[Store], _T], *, intent: bool = False, record: bool = False
+    ) -> asyncio.Future[_T]:
+        """Do some work; the result is there when the disk has it.
+
+        Nobody needs to await the future: the work is done all the same.
+
+        Args:
+            work: What to do with the store. It is done again where that may help, so it must
+                change nothing else.
+            intent: Whether it announces a purchase; refused where its outcome might not be kept.
+            record: Whether it tells of a purchase that was made. It is kept until it is written.
+
+        Raises:
+            JournalError: It could not be written. Raised by the future.
+        """
+        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        # Looked at here: most records are awaited by nobody.
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if self._process != os.getpid():
+            future.set_exception(
+                JournalError(
+                    "the journal belongs to the process before the fork: open a session here"
+                )
+            )
+        elif self._closed:
+            future.set_exception(JournalError("the journal is closed"))
+        else:
+            self._waiting.append(_Item(work, future, intent, record))
+            self._commit_next()
+        return future
+
+    async def flush(self) -> None:
+        """Wait until all that was asked for until now is written, or has failed."""
+        while self._committing is not None:
+            await asyncio.wait([self._committing])
+            await asyncio.sleep(0)
+
+    async def aclose(self) -> None:
+        """Write what is left and let go of the store."""
+        if self._closed or self._process != os.getpid():
+            return
+        await self.flush()
+        self._closed = True
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown(wait=False)
+
+    def _commit_next(self) -> None:
+        if self._committing is None and self._waiting:
+            together = self._waiting[:MOST_TOGETHER]
+            del self._waiting[:MOST_TOGETHER]
+            loop = asyncio.get_running_loop()
+            self._committing = loop.run_in_executor(self._thread, self._commit, together)
+            self._committing.add_done_callback(lambda done: self._committed(together, done))
+
+    def _committed(self, together: list[_Item], done: asyncio.Future[list[Any]]) -> None:
+        self._committing = None
+        outcomes: list[Any]
+        if done.cancelled():  # by nobody but the end of the event loop
+            outcomes = [JournalError("the journal was cancelled") for _ in together]
+        else:
+            outcomes = done.result()
+        for item, outcome in zip(together, outcomes, strict=True):
+            if item.future.done():
+                continue
+            if isinstance(outcome, BaseException):
+                item.future.set_exception(outcome)
+            else:
+                item.future.set_result(outcome)
+        self._commit_next()
+
+    # All that follows runs in the thread.
+
+    def _commit(self, together: list[_Item]) -> list[Any]:
+        try:
+            if self._store is None:
+                self._store = self._open_store()
+            store = self._store
+        except Exception as error:  # noqa: BLE001  # each caller gets it
+            return [_own(error) for _ in together]
+        if self._unwritten:
+            self._write_what_was_left(store)
+        return self._write(store, together)
+
+    def _write(self, store: Store, together: list[_Item]) -> list[Any]:
+        """Write all of it, or each alone where one of them is to blame."""
+        try:
+            if any(item.intent for item in together):
+                self._check_may_buy(store)
+            with store.transaction():
+                return [_outcome(item.work, store) for item in together]
+        except Exception as error:  # noqa: BLE001  # its caller gets it
+            if len(together) == 1 or isinstance(error, JournalBusyError):
+                for item in together:
+                    if item.record:
+                        self._unwritten.append(item.work)
+                return [_own(error) for _ in together]
+        return [outcome for item in together for outcome in self._write(store, [item])]
+
+    def _check_may_buy(self, store: Store) -> None:
+        if self._unwritten:
+            raise JournalError(
+                f"{len(self._unwritten)} records of earlier jobs can't be written to the "
+                "journal: make room on its disk, or mend it; nothing was sent"
+            )
+        store.check_room()
+
+    def _write_what_was_left(self, store: Store) -> None:
+        left, self._unwritten = self._unwritten, []
+        for work in left:
+            try:
+                with store.transaction():
+                    work(store)
+            except Exception:  # noqa: BLE001  # it was told when it failed first
+                self._unwritten.append(work)
+
+    def _close(self) -> None:
+        if self._store is None:
+            return
+        self._write_what_was_left(self._store)
+        if self._unwritten:
+            log.error(
+                "%d records could not be written to the journal: the ids of their tasks are in the "
+                "log above",
+                len(self._unwritten),
+            )
+        self._store.close()
+
+
+def _outcome(work: Work, store: Store) -> Any:
+    """Return what comes of some work, also where that is an error that concerns it alone."""
+    try:
+        return work(store)
+    except JournalError as error:  # a finding about its job; it wrote nothing
+        return error
+
+
+def _own(error: Exception) -> Exception:
+    """Return an error for one of those that it concerns: each raises its own."""
+    return copy.copy(error) if isinstance(error, OctoremixError) else error
