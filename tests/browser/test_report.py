@@ -153,7 +153,7 @@ def test_jobs_are_filtered_and_found(visit: Visit, report: Path) -> None:
 
     chip(page, "Failed").click()
     expect(page.locator(".job")).to_have_count(0)
-    expect(page.get_by_text("No job matches “SNOW 17”")).to_be_visible()
+    expect(page.get_by_text("No job of this kind matches “SNOW 17”")).to_be_visible()
 
     page.get_by_role("button", name="Show all jobs").click()
     expect(told).to_have_text("40 jobs")

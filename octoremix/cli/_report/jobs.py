@@ -12,12 +12,10 @@ from attrs import define, field, frozen
 
 from ... import ConfigurationError
 from ...errors import printable
+from .._results import FILE_NAME
 from .files import file_inside, source_name
 
-__all__ = ["RECORD", "ReportBatch", "ReportJob", "read_jobs"]
-
-RECORD = "results.jsonl"
-"""The file of a batch's folder that tells what happened, one JSON object a line."""
+__all__ = ["ReportBatch", "ReportJob", "read_jobs"]
 
 _GROUPS = {
     "submitted": "running",
@@ -107,12 +105,12 @@ def read_jobs(folder: Path) -> ReportBatch:
         ConfigurationError: It is no folder, or no batch has run in it.
         OSError: The record can't be read.
     """
-    shown, record = printable(folder), folder / RECORD
+    shown, record = printable(folder), folder / FILE_NAME
     if not folder.is_dir():
         what = "is no folder" if folder.exists() else "does not exist"
         raise ConfigurationError(f"{shown} {what}: name the folder of a batch")
     if not record.is_file():
-        raise ConfigurationError(f"{shown} is not the folder of a batch: it holds no {RECORD}")
+        raise ConfigurationError(f"{shown} is not the folder of a batch: it holds no {FILE_NAME}")
     drafts: dict[str, _Draft] = {}
     unreadable = 0
     for fields in _lines(record):

@@ -247,8 +247,9 @@
       chip.setAttribute("aria-pressed", String(chip.dataset.group === group));
     }
     byId("nothing").hidden = matching.length > 0;
+    const kind = group === "all" ? "" : " of this kind";
     byId("nothing-why").textContent = words.length
-      ? `No job matches “${find.value.trim()}”`
+      ? `No job${kind} matches “${find.value.trim()}”`
       : NOTHING[group];
     const count = matching.length.toLocaleString("en");
     byId("told").textContent = matching.length === 1 ? "1 job" : `${count} jobs`;
@@ -266,7 +267,7 @@
     clearTimeout(typing);
     typing = setTimeout(show, 120);
   });
-  byId("bar").addEventListener("submit", (event) => {
+  byId("tools").addEventListener("submit", (event) => {
     event.preventDefault();
     show();
   });
@@ -290,6 +291,7 @@
 
   const wanted = location.hash.slice(1);
   if (chips.some((chip) => chip.dataset.group === wanted)) group = wanted;
-  byId("bar").hidden = false;
+  list.classList.toggle("single", !data.sources);
+  byId("tools").hidden = false;
   show();
 })();
