@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from attrs import fields, frozen
@@ -14,7 +14,8 @@ from .. import ConfigurationError, KeyUsage, OctoremixError, RemixRequest, Sessi
 from ..errors import printable
 from ._batch_plan import Plan, plan
 from ._batch_run import BatchRun
-from ._input import Line, read_input
+from ._exit import Code
+from ._input import InputError, Line, read_input
 from ._options import (
     JSON,
     APIKeyFile,
@@ -109,7 +110,11 @@ def batch(
     )
 
     async def work(run: Run) -> None:
-        lines = read_input(source, format=_format(format), model=model)
+        try:
+            lines = read_input(source, format=_format(format), model=model)
+        except InputError as error:
+            _complain(run, error)
+            return
         order = _Order(
             lines=lines,
             folder=_folder(source, out),
@@ -154,10 +159,28 @@ class _Order:
         return plan(self.lines, known, retry_failed=self.retry_failed)
 
 
-def _format(given: str | None) -> str | None:
-    if given not in {None, "csv", "jsonl"}:
+def _format(given: str | None) -> Literal["csv", "jsonl"] | None:
+    if given == "csv":
+        return "csv"
+    if given == "jsonl":
+        return "jsonl"
+    if given is not None:
         raise ConfigurationError(f"--format must be csv or jsonl, not {printable(given)}")
-    return given
+    return None
+
+
+def _complain(run: Run, error: InputError) -> None:
+    """Tell what is wrong with an input, a line for each of its lines."""
+    if not error.problems:
+        raise error
+    headline = str(error).partition(": line ")[0]
+    run.output.complain(headline)
+    for problem in error.problems:
+        run.output.note(f"  {printable(problem, 2000)}")
+    if error.more:
+        run.output.note(f"  and {error.more:,} more")
+    run.output.event("error", error=error, problems=list(error.problems), more=error.more)
+    run.code(Code.USAGE)
 
 
 def _folder(source: str, out: Path | None) -> Path:
