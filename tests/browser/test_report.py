@@ -112,8 +112,10 @@ def test_a_file_that_is_no_video_is_told(visit: Visit, report: Path) -> None:
 
     page = visit(report, viewport=WIDE)
 
-    told = card(page, "snow 0").first.locator(".broken:visible")
+    job = card(page, "snow 0").first
+    told = job.locator(".broken:visible")
     expect(told).to_have_text("This file can\N{RIGHT SINGLE QUOTATION MARK}t be played here.")
+    expect(job.locator(".both")).to_be_hidden()
 
 
 def test_jobs_without_a_video_say_why(visit: Visit, report: Path) -> None:

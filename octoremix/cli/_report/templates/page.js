@@ -160,6 +160,9 @@
     });
     for (const video of videos) {
       for (const event of ["play", "pause", "ended", "emptied"]) video.addEventListener(event, say);
+      video.addEventListener("error", () => {
+        button.hidden = true;
+      });
     }
     say();
     return button;
