@@ -143,6 +143,22 @@ def test_thousands_of_jobs_make_a_small_drawing() -> None:
     assert len(draw_bins(bins)) < 8_000
 
 
+def test_a_line_that_stays_takes_no_room() -> None:
+    """Only the steps of a line are drawn, not the time between them."""
+    flow = flow_of([job(0, 10, 60), job(30, 40, 120)])
+
+    assert flow is not None
+    assert len(draw_flow(flow)) < 2_000
+
+
+def test_one_among_thousands_can_be_seen() -> None:
+    """A bin of one job has a bar beside one of ten thousand."""
+    bins = Bins(first=0, width=10, counts=(10_000, 0, 1), median=5)
+
+    heights = [float(bar.get("height", "")) for bar in drawn(str(draw_bins(bins))).iter("rect")]
+    assert heights == [160, 2]
+
+
 def test_a_drawing_says_in_words_what_it_shows() -> None:
     """Who can't see a chart is told the same."""
     jobs = [job(0, 10, 60), job(30, 40, 120)]

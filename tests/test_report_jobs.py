@@ -109,16 +109,17 @@ def test_jobs_stand_in_the_order_of_the_input(tmp_path: Path) -> None:
 
 
 def test_what_a_later_line_leaves_out_stays_known(tmp_path: Path) -> None:
-    """A line without a prompt or an id does not take them away."""
-    bare = {"event": "completed", "key": "a"}
+    """A line without a prompt, an id or a file does not take them away."""
+    (tmp_path / "a.mp4").touch()
+    bare = {"event": "detached", "key": "a"}
 
-    job = only_job(write_record(tmp_path, event("submitted"), bare))
+    job = only_job(write_record(tmp_path, *job_done("a"), bare))
 
-    assert (job.status, job.id, job.prompt, job.done_at) == (
-        "completed",
+    assert (job.status, job.id, job.prompt, job.file) == (
+        "detached",
         "task_a",
         "prompt of a",
-        None,
+        "a.mp4",
     )
 
 

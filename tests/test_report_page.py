@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import octoremix
@@ -25,6 +25,7 @@ from .report_folders import START, event, job_done, write_record
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
+    "</script x><script >alert(1)//",
     "<!--<script>",
     "</noscript><img src=x onerror=alert(1)>",
     '"><svg onload=alert(1)>',
@@ -170,6 +171,10 @@ def test_foreign_text_is_only_text(text: str) -> None:
 
 
 @given(st.text())
+@example("<")
+@example(">")
+@example("&")
+@example("\u2028\u2029")
 def test_nothing_closes_the_scripts_data(text: str) -> None:
     """No character of JSON data means anything to HTML, and it reads as what it was."""
     written = embedded({"text": text})
