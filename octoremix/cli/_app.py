@@ -16,6 +16,7 @@ from ._doubts import doubts
 from ._download import download
 from ._jobs import jobs
 from ._remix import remix
+from ._report import report
 from ._resume import resume
 from ._serve import serve
 from ._watch import watch
@@ -51,7 +52,7 @@ def _main(
     del version
 
 
-for _command in (demo, remix, batch, watch, download, jobs, resume, serve):
+for _command in (demo, remix, batch, report, watch, download, jobs, resume, serve):
     app.command()(_command)
 app.add_typer(doubts, name="doubts")
 
