@@ -161,6 +161,8 @@ def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Keep all or nothing of what is written in the block, and only when it is on the disk."""
+    if connection.in_transaction:  # the end of the last one failed too
+        connection.execute("ROLLBACK")
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

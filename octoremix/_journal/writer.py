@@ -50,7 +50,7 @@ class Writer:
     def __init__(self, open_store: Callable[[], Store]) -> None:
         self._open_store = open_store
         self._store: Store | None = None
-        self._process = os.getpid()
+        self._process: int | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="octoremix journal")
         self._waiting: list[_Item] = []
         self._committing: asyncio.Future[list[Any]] | None = None
@@ -81,6 +81,7 @@ class Writer:
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         # Looked at here: most records are awaited by nobody.
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._process = self._process or os.getpid()
         if self._process != os.getpid():
             future.set_exception(
                 JournalError(
@@ -102,7 +103,7 @@ class Writer:
 
     async def aclose(self) -> None:
         """Write what is left and let go of the store."""
-        if self._closed or self._process != os.getpid():
+        if self._closed or self._process not in {None, os.getpid()}:
             return
         await self.flush()
         self._closed = True
