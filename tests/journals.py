@@ -147,5 +147,3 @@ async def entry(path: Path, key: str) -> octoremix.JournalEntry:
     """Return the record of one key."""
     (found,) = [each for each in await octoremix.SQLiteJournal(path).history() if each.key == key]
     return found
-
-

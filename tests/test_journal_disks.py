@@ -83,6 +83,18 @@ async def test_a_commit_that_came_through_though_it_failed_is_taken_back(
                for each in outcomes)  # fmt: skip
 
 
+async def test_intents_whose_common_commit_failed_are_announced_anew(
+    path: Path, disk: Disk
+) -> None:
+    """Each of the intents of one commit, which came through unseen, is written and sent once."""
+    async with ScriptedGateway(submits=numbered()) as gateway, session(gateway, path) as octo:
+        last = disk.commits + 2  # the first goes alone, the others wait for it together
+        disk.after = lambda number: fail(number) if number == last else None
+        futures = await asyncio.gather(*(buy(octo) for _ in range(4)))
+        assert len({future.id for future in futures}) == len(gateway.posts) == 4
+    assert sorted(states(path).values()) == ["submitted"] + ["submitted 2"] * 3
+
+
 async def test_a_full_database_stops_what_comes_and_loses_nothing(path: Path, disk: Disk) -> None:
     """A disk that fills in mid-run: new jobs are refused, and each accepted id is kept or told."""
     async with ScriptedGateway(submits=numbered(400)) as gateway:
@@ -110,16 +122,14 @@ async def test_a_full_database_stops_what_comes_and_loses_nothing(path: Path, di
             assert kept >= {*known, *told}
 
 
-async def test_a_disk_without_room_is_refused(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_disk_without_room_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last room on a disk is left to the records of what is out already."""
     async with ScriptedGateway(submits=[after(10, task("queued"))]) as gateway:
         async with session(gateway, path) as octo:
             first = asyncio.ensure_future(buy(octo, "a"))
             await asyncio.sleep(1)
             monkeypatch.setattr(store, "free_bytes", lambda _: 1000)
-            with pytest.raises(octoremix.JournalError, match="is full.*nothing was sent"):
+            with pytest.raises(octoremix.JournalError, match=r"is full.*nothing was sent"):
                 await buy(octo, "b")
             await first
             monkeypatch.setattr(store, "free_bytes", lambda _: None)

@@ -47,7 +47,7 @@ def in_child(work: Any) -> str:
         told = "nothing"
         try:
             work()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # told to the parent
             told = f"{type(error).__name__}: {error}"
         finally:
             os.write(writer, told.encode())
@@ -66,9 +66,9 @@ def mode(path: Path) -> int:
 @pytest.mark.parametrize("journal", [":memory:", "", "  ", "file:x.db", "a\0b", 7, b"", True])
 def test_what_is_no_file_is_refused(journal: Any) -> None:
     """A journal is the path of a file; anything else is named before any I/O."""
-    with pytest.raises(octoremix.ConfigurationError, match="path of a file|must be a path"):
+    with pytest.raises(octoremix.ConfigurationError, match=r"path of a file|must be a path"):
         octoremix.Session("key", journal=journal)
-    with pytest.raises(octoremix.ConfigurationError, match="path of a file|must be a path"):
+    with pytest.raises(octoremix.ConfigurationError, match=r"path of a file|must be a path"):
         octoremix.SQLiteJournal(journal)
 
 
@@ -341,7 +341,7 @@ def test_a_lock_of_another_process_is_seen(tmp_path: Path) -> None:
     def look() -> None:
         found = OwnerLocks(tmp_path / "locks")
         found.hold(2)
-        with pytest.raises(OSError, match="unavailable|denied"):
+        with pytest.raises(OSError, match=r"unavailable|denied"):
             found.hold(1)
         assert found.is_alive(1)
         assert not found.is_alive(3)
@@ -447,6 +447,41 @@ async def test_a_journal_that_was_open_over_a_fork_is_refused_in_the_child(path:
     # What was closed before the fork is no hindrance.
     assert in_child(lambda: schema.connect(path, 1).close()) == "nothing"
     assert not owners.is_inherited(path.with_name("missing"))
+
+
+async def test_another_process_is_known_by_its_number(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a process has open is closed to every process that it becomes by a fork."""
+    async with ScriptedGateway() as gateway, session(gateway, path) as octo:
+        ledger = octo._ledger
+        assert ledger is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getpid", lambda: 1)
+            with pytest.raises(octoremix.JournalError, match="before this process was forked"):
+                await ledger.open()
+            with pytest.raises(octoremix.JournalError, match="open when this process was forked"):
+                schema.connect(path, 1)
+            await ledger.aclose()
+        await ledger.open()
+
+
+async def test_an_owner_that_another_process_locks_lives(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lock that can't be had is held by a living owner, whose task is not taken over."""
+
+    def held(*_: Any) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    async with ScriptedGateway() as gateway:
+        async with session(gateway, path) as octo:
+            await octo.submit("video_1", prompt="snow", key="a")
+        async with session(gateway, path) as octo:
+            monkeypatch.setattr(owners, "_lock", held)
+            assert await octo.resume() == []
+            monkeypatch.undo()
+            assert len(await octo.resume()) == 1
 
 
 async def test_history_and_prune_need_a_file(path: Path) -> None:

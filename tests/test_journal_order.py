@@ -141,7 +141,7 @@ async def test_the_id_is_logged_before_it_is_written(
                 raise io_error()
 
         disk.before = fail
-        with pytest.raises(octoremix.JournalError, match="was accepted.*disk failed") as caught:
+        with pytest.raises(octoremix.JournalError, match=r"was accepted.*disk failed") as caught:
             await octo.submit("video_1", prompt="snow", key="a")
         assert caught.value.id == "task_1"
         assert "accepted: task task_1 remixes video video_1" in caplog.messages
@@ -316,6 +316,7 @@ async def test_an_outcome_that_cannot_be_written_is_told_all_the_same(
     path: Path, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A refusal that the disk does not take is raised as such, logged, and written later."""
+
     def fail(commit: int) -> None:
         if gateway.posts:
             raise io_error()

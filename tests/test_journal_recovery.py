@@ -61,9 +61,7 @@ async def test_resume_follows_what_a_dead_process_left(
     assert states(path) == {"a": "completed", "b": "completed"}
 
 
-async def test_jobs_of_a_living_process_are_its_own(
-    path: Path, gateway: ScriptedGateway
-) -> None:
+async def test_jobs_of_a_living_process_are_its_own(path: Path, gateway: ScriptedGateway) -> None:
     """`resume` follows neither tasks nor intents of an owner that lives, and takes over no doubt."""
     gateway.submits = [ACCEPTED, after(60, task("queued", "task_2"))]
     async with session(gateway, path) as living, session(gateway, path) as octo:
@@ -76,7 +74,9 @@ async def test_jobs_of_a_living_process_are_its_own(
         await slow
 
 
-async def test_an_intent_of_a_dead_process_is_in_doubt(path: Path, gateway: ScriptedGateway) -> None:
+async def test_an_intent_of_a_dead_process_is_in_doubt(
+    path: Path, gateway: ScriptedGateway
+) -> None:
     """What a process had sent when it died is listed as in doubt, with its request and time."""
     gateway.submits = [after(60, ACCEPTED)]
     before = datetime.now(UTC)
@@ -339,6 +339,28 @@ async def test_prune_erases_what_was_settled_long_ago(
         assert states(path) == {"doubt": "in_doubt", "open": "submitted", "done": "completed"}
         assert await journal.prune(older_than=0) == 1
         await buy(octo, "c")
+
+
+async def test_a_record_of_an_earlier_attempt_changes_nothing(
+    path: Path, gateway: ScriptedGateway
+) -> None:
+    """What is told late of an attempt that was followed by another leaves that one as it is."""
+    gateway.submits = [REFUSED, after(60, ACCEPTED)]
+    async with session(gateway, path) as octo:
+        with pytest.raises(octoremix.BadRequestError):
+            await buy(octo)
+        assert octo._ledger is not None
+        first = await octo._ledger.look(
+            octoremix.RemixRequest(video_id="video_1", prompt="snow"), "a"
+        )
+        assert first is not None
+        submit = asyncio.ensure_future(buy(octo))
+        await asyncio.sleep(1)
+        await octo._ledger.refused(first, "late", None)
+        await octo._ledger.in_doubt(first, "late", 0.0, None)
+        await octo._ledger.submitted(first, "task_0")
+        assert states(path) == {"a": "intent 2"}
+        await submit
 
 
 async def test_what_cannot_be_read_any_more_is_no_obstacle(
