@@ -337,9 +337,7 @@ async def test_a_transaction_whose_end_failed_bars_none(path: Path, disk: Disk) 
     assert states(path)["a"] == "submitted"
 
 
-async def test_a_session_that_cannot_open_its_journal_lets_go_of_it(
-    path: Path, disk: Disk
-) -> None:
+async def test_a_session_that_cannot_open_its_journal_lets_go_of_it(path: Path, disk: Disk) -> None:
     """A failed `async with` holds neither the file nor a lock: the next one is not kept waiting."""
     disk.before = lambda number: fail(number) if number == 2 else None
     async with ScriptedGateway() as gateway:

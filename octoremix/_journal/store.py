@@ -22,7 +22,7 @@ from ..models import RemixRequest
 from ..records import InDoubt
 from .files import free_bytes, prepare
 from .jobs import Job, digest_of, doubt_of, final_body, job_of, request_of
-from .owners import OwnerLocks, owners_path
+from .owners import BUSY, OwnerLocks, owners_path
 from .schema import connect, named_errors, transaction
 from .states import State
 
@@ -33,6 +33,9 @@ RESERVE = 2**20
 
 _DIED = "its process ended before the outcome was kept"
 _LONGEST_REASON = 500
+
+_TRIES = 100
+"""Numbers of owners to try: some are taken where a file was deleted while it was in use."""
 
 
 class Store:
@@ -110,18 +113,25 @@ class Store:
         return int(found["number"])
 
     def _register_owner(self) -> int:
-        added = self._connection.execute(
-            "INSERT INTO owner (process, opened_at) VALUES (?, ?)", (os.getpid(), time.time())
+        reason = None
+        for _ in range(_TRIES):
+            added = self._connection.execute(
+                "INSERT INTO owner (process, opened_at) VALUES (?, ?)", (os.getpid(), time.time())
+            )
+            owner = added.lastrowid
+            assert owner is not None
+            try:
+                self._locks.hold(owner)  # before anybody can see that there is such an owner
+            except OSError as error:
+                reason = error.strerror
+                if error.errno not in BUSY:
+                    break
+            else:
+                return owner
+        raise JournalError(
+            f"the journal {quoted(self._path)} lies where files can't be locked ({reason}): choose "
+            "a path on a disk of this machine"
         )
-        assert added.lastrowid is not None
-        try:
-            self._locks.hold(added.lastrowid)  # before anybody can see that there is such an owner
-        except OSError as error:
-            raise JournalError(
-                f"the journal {quoted(self._path)} lies where files can't be locked "
-                f"({error.strerror}): choose a path on a disk of this machine"
-            ) from None
-        return added.lastrowid
 
     def look(self, request: RemixRequest, key: str) -> Job | None:
         """Return what is known of a key, after settling what a dead owner left of it.
