@@ -12,7 +12,7 @@ from attrs import evolve, frozen
 from ._journal import Job, State
 from ._poller import Poller
 from ._recovery import Recovery
-from ._submit import ENDED_BADLY, NEVER_BOUGHT, Order, Submitter
+from ._submit import ENDED_BADLY, Order, Submitter
 from ._wire import Reading
 from .errors import APITimeoutError, ConfigurationError
 from .futures import RemixFuture
@@ -87,7 +87,7 @@ class Buyer:
         source: RemixFuture | None = None,
         end: float | None = None,
         retry_failed: bool = False,
-        again: frozenset[State] = NEVER_BOUGHT,
+        again: frozenset[State] = frozenset(),
         attempt: int | None = None,
         known_only: bool = False,
         needs_journal: bool = True,

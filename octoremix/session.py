@@ -233,7 +233,11 @@ class Session:
     async def __aenter__(self) -> Self:
         self._bind()
         if self._ledger is not None:
-            await self._ledger.open()
+            try:
+                await self._ledger.open()
+            except BaseException:
+                await self.aclose()
+                raise
         return self
 
     async def __aexit__(
