@@ -14,8 +14,9 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tenacity import wait_fixed
 
@@ -79,26 +80,65 @@ async def _again(session: octoremix.Session, number: int) -> None:
         await session.remix("video_1", prompt=f"job {number}", key=f"key-{number}")
 
 
-async def hold(order: dict[str, Any]) -> Any:
-    """Follow what there is to follow, until the file `go` appears; tell what that was."""
+async def old(order: dict[str, Any]) -> Any:
+    """Buy one job, fork a child if that is wanted, and follow the job until told to end."""
+    folder = Path(order["folder"])
+    unused = session_of(order)
+    async with session_of(order) as session:
+        future = await session.submit("video_1", prompt="old", key="old")
+        if order.get("fork") and not _fork():
+            _as_child(folder, session, unused)
+        (folder / "submitted").write_text(future.id)
+        await _until(folder / "end-old")
+        return {"done": future.done()}
+
+
+async def new(order: dict[str, Any]) -> Any:
+    """Resume beside a process that lives, and once more when told to."""
     folder = Path(order["folder"])
     async with session_of(order) as session:
-        if order["jobs"]:
-            future = await session.submit("video_1", prompt="old", key="old")
-            (folder / "submitted").touch()
-        else:
-            before = await session.resume()
-            (folder / "looked").write_text(json.dumps([future.id for future in before]))
-        while not (folder / order["until"]).exists():
-            await asyncio.sleep(0.01)
-        if order["jobs"]:
-            return {"id": future.id, "done": future.done()}
-        after = await session.resume()
-        videos = [await future for future in after]
-    return {"resumed": [video.id for video in videos]}
+        before = [future.id for future in await session.resume()]
+        (folder / "looked").touch()
+        await _until(folder / "look-again")
+        videos = [await future for future in await session.resume()]
+    return {"before": before, "after": [video.id for video in videos]}
 
 
-WORK = {"run": run, "resume": resume, "hold": hold}
+async def tell(order: dict[str, Any]) -> Any:
+    """Buy the jobs one after the other, and print the id of each."""
+    async with session_of(order) as session:
+        for number in range(order["jobs"]):
+            future = await session.submit("video_1", prompt="a prompt", key=f"key-{number}-of-it")
+            os.write(1, f"told {future.id}\n".encode())
+
+
+async def _until(path: Path) -> None:
+    while not path.exists():
+        await asyncio.sleep(0.01)
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        # The journal's thread is not in the child, as Python warns: what that means is tested.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _as_child(folder: Path, *sessions: octoremix.Session) -> NoReturn:
+    """Try what the parent's sessions can do here, and live on."""
+    told = []
+    for session in sessions:
+        try:
+            asyncio.run(session.submit("video_1", prompt="of the child", key="child"))
+        except octoremix.OctoremixError as error:
+            told.append(type(error).__name__)
+    (folder / "child.part").write_text(json.dumps(told))
+    (folder / "child.part").replace(folder / "child")
+    while True:
+        signal.pause()
+
+
+WORK = {"run": run, "resume": resume, "old": old, "new": new, "tell": tell}
 
 
 def work(order: dict[str, Any]) -> int:
@@ -115,10 +155,17 @@ def work(order: dict[str, Any]) -> int:
 
 
 def main() -> None:
+    """Do the one order that was given, or fork a worker for each that comes."""
+    if sys.argv[1:]:
+        sys.exit(work(json.loads(sys.argv[1])))
+    serve()
+
+
+def serve() -> None:
     """Fork a worker for each line, and tell of its beginning and its end."""
 
-    def tell(**news: int) -> None:
-        os.write(1, json.dumps(news).encode() + b"\n")
+    def news(**facts: int) -> None:
+        os.write(1, json.dumps(facts).encode() + b"\n")
 
     def reap(*_: object) -> None:
         while True:
@@ -128,7 +175,7 @@ def main() -> None:
                 return
             if not pid:
                 return
-            tell(ended=pid, code=os.waitstatus_to_exitcode(status))
+            news(ended=pid, code=os.waitstatus_to_exitcode(status))
 
     signal.signal(signal.SIGCHLD, reap)
     for line in sys.stdin:
@@ -139,7 +186,7 @@ def main() -> None:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
             os._exit(work(json.loads(line)))
-        tell(began=pid)
+        news(began=pid)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
 
