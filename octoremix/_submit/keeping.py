@@ -12,7 +12,14 @@ import time
 
 from .._journal import Job, Ledger, State
 from .._wire import Reading
-from ..errors import JournalError, OctoremixError, SubmitOutcomeUnknownError, printable, quoted
+from ..errors import (
+    APIError,
+    JournalError,
+    OctoremixError,
+    SubmitOutcomeUnknownError,
+    printable,
+    quoted,
+)
 from ..futures import RemixFuture
 from .purchase import Order, Purchase, outcome_unknown
 
@@ -130,7 +137,7 @@ class Keeper:
             self._ledger.withdrawn(job.key)  # its caller left, and is not kept waiting
             return
         request_id = getattr(error, "request_id", None)
-        if isinstance(error, SubmitOutcomeUnknownError) or not isinstance(error, OctoremixError):
+        if _may_have_bought(error):
             sent_at = purchase.sent_at
             moment = job.intent_at if sent_at is None else sent_at.timestamp()
             writing = self._ledger.in_doubt(job, str(error), moment, request_id)
@@ -144,3 +151,10 @@ class Keeper:
                 printable(job.key, 80),
                 failure,
             )
+
+
+def _may_have_bought(error: BaseException) -> bool:
+    """Whether a job may exist although its submit failed: its key must not buy it once more."""
+    if isinstance(error, APIError):  # a refusal by an upstream's time-out, or a redirect by 303
+        return not error.safe_to_resubmit
+    return isinstance(error, SubmitOutcomeUnknownError) or not isinstance(error, OctoremixError)
