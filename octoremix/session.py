@@ -15,7 +15,6 @@ from types import EllipsisType, TracebackType
 from typing import Any, Self
 
 import aiohttp
-from attrs import evolve
 
 from ._credentials import APIKey, APIKeySource
 from ._download import Downloader, check_target
@@ -44,6 +43,7 @@ from .models import (
     TaskStatus,
     Video,
     check_task_id,
+    with_key,
 )
 from .policies import (
     PollPolicy,
@@ -511,7 +511,7 @@ class Session:
         if named:
             self._recover()
         elif self._ledger is not None:
-            request = evolve(request, key=secrets.token_hex(16))
+            request = with_key(request, secrets.token_hex(16))
         if isinstance(video, RemixFuture):
             await video.wait(_left(loop, end))
             self._bind()

@@ -24,6 +24,10 @@ __all__ = ["Job", "digest_of", "doubt_of", "entry_of", "final_body", "job_of", "
 _PROMPTS = frozenset({"prompt", "input", "negative_prompt"})
 
 
+# Made once: `json.dumps` makes an encoder at each call that asks for anything special.
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+
+
 @frozen(kw_only=True)
 class Job:
     """What the journal knows of one job.
@@ -63,10 +67,11 @@ class Job:
 
 def digest_of(request: RemixRequest) -> bytes:
     """Return what two equal requests have in common, and no others."""
-    extra = json.loads(json.dumps(dict(request.extra)))  # as it is sent: every name a text
+    extra = dict(request.extra)
+    if extra:
+        extra = json.loads(json.dumps(extra))  # as it is sent: every name a text
     content = [request.video_id, request.model, request.prompt, extra]
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).digest()
+    return hashlib.sha256(_canonical(content).encode()).digest()
 
 
 def job_of(row: sqlite3.Row, owner: int) -> Job:
