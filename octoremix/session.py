@@ -25,7 +25,7 @@ from ._poller import Poller
 from ._protocol import API, DEFAULT_BASE_URL, parse_base_url
 from ._queries import Queries, may_be_repeated
 from ._recovery import Recovery
-from ._submit import ENDED_BADLY, NEVER_BOUGHT, Keeper, Order, Submitter
+from ._submit import ENDED_BADLY, Keeper, Order, Submitter
 from ._transport import Transport
 from ._wire import Reading
 from .errors import (
@@ -188,7 +188,11 @@ class Session:
     async def __aenter__(self) -> Self:
         self._bind()
         if self._ledger is not None:
-            await self._ledger.open()
+            try:
+                await self._ledger.open()
+            except BaseException:
+                await self.aclose()
+                raise
         return self
 
     async def __aexit__(
@@ -524,7 +528,7 @@ class Session:
             accept=partial(self._accept, request, seconds),
             take_up=partial(self._take_up, request, seconds),
             named=named,
-            again=again | NEVER_BOUGHT,
+            again=again,
             attempt=attempt,
         )
         return await self._submitter.submit(order, timeout=left)

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Job", "digest_of", "doubt_of", "entry_of", "final_body", "job_of", "request_of"]
 
-# Where gateways repeat the prompt: OctopusX's own field, and new-api's record of a task.
-_PROMPTS = frozenset({"prompt", "input", "negative_prompt"})
+# What is kept of a final answer without prompts. Gateways repeat them in many places, also in the
+# message of an error.
+_PLAIN = (
+    *("raw_status", "progress", "model", "created_at", "completed_at", "expires_at"),
+    *("size", "seconds", "quality", "remixed_from_video_id", "url"),
+)
 
 
 # Made once: `json.dumps` makes an encoder at each call that asks for anything special.
@@ -166,17 +170,13 @@ def _video(row: sqlite3.Row) -> Video | None:
 
 
 def final_body(reading: Reading, *, prompts: bool) -> bytes:
-    """Return the final answer as it is kept: as it came, or without the prompts in it."""
+    """Return the final answer as it is kept: as it came, or what it tells but for texts."""
     if prompts:
         return reading.body
-    return json.dumps(_without_prompts(load_json(reading.body))).encode()
-
-
-def _without_prompts(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            name: _without_prompts(child) for name, child in value.items() if name not in _PROMPTS
-        }
-    if isinstance(value, list):
-        return [_without_prompts(child) for child in value]
-    return value
+    video = reading.video
+    told: dict[str, Any] = {name: getattr(video, name) for name in _PLAIN}
+    told |= {"id": video.id, "status": told.pop("raw_status")}
+    if video.error is not None and video.error.code is not None:
+        told["error"] = {"code": video.error.code}
+    kept = {name: value for name, value in told.items() if value is not None}
+    return json.dumps(kept, default=datetime.isoformat).encode()

@@ -148,11 +148,15 @@ class Submitter:
                 raise outcome_unknown(
                     request, purchase.sent_at, f"its caller left after {timeout:g} s; it {why}"
                 )
-            raise purchase.doubt or APITimeoutError(
-                f"nothing was sent within {timeout:g} s, and nothing was bought"
+            raise (
+                purchase.doubt
+                or purchase.elsewhere
+                or APITimeoutError(f"nothing was sent within {timeout:g} s, and nothing was bought")
             )
         if purchase.cancelled():
-            raise SessionClosedError("the session was closed before this job was sent; it is free")
+            raise purchase.elsewhere or SessionClosedError(
+                "the session was closed before this job was sent; it is free"
+            )
         return purchase.result()
 
     def _joined(self, order: Order) -> Purchase | None:
@@ -230,7 +234,7 @@ class Submitter:
     async def _buy(self, order: Order) -> RemixFuture:
         purchase = current_purchase()
         while True:
-            known = await self._keeper.known(order)
+            known = await self._keeper.known(order, purchase)
             if known is not None:
                 return known
             for doubt in doubts_about(order.request):
