@@ -81,7 +81,7 @@ def watching(path: Path, seen: list[dict[str, str]], answer: Answer) -> Answer:
 def failure(text: str, code: int) -> sqlite3.OperationalError:
     """Return an error as SQLite raises it."""
     error = sqlite3.OperationalError(text)
-    error.sqlite_errorcode = code  # type: ignore[misc]  # read-only for type checkers alone
+    error.sqlite_errorcode = code
     return error
 
 

@@ -137,9 +137,9 @@ async def test_a_database_that_can_only_be_read_is_refused(
 ) -> None:
     """A file that SQLite can't write to is told as such, with what to check."""
     path.touch()
-    real = sqlite3.connect
+    real: Any = sqlite3.connect
 
-    def read_only(file: Any, **settings: Any) -> sqlite3.Connection:
+    def read_only(file: Any, **settings: Any) -> Any:
         return real(f"file:{file}?mode=ro", uri=True, **settings)
 
     monkeypatch.setattr(sqlite3, "connect", read_only)
@@ -153,7 +153,7 @@ async def test_a_database_that_cannot_be_opened_is_refused(
 
     def closed(*_: Any, **__: Any) -> sqlite3.Connection:
         error = sqlite3.OperationalError("unable to open database file")
-        error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN  # type: ignore[misc]  # for type checkers
+        error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
         raise error
 
     monkeypatch.setattr(sqlite3, "connect", closed)
@@ -233,7 +233,7 @@ def test_the_write_ahead_log_is_waited_for(path: Path) -> None:
             self.times -= 1
             if self.times >= 0:
                 error = sqlite3.OperationalError("database is locked")
-                error.sqlite_errorcode = sqlite3.SQLITE_BUSY  # type: ignore[misc]  # as above
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY
                 raise error
             return sqlite3.connect(":memory:").execute("SELECT 'wal'")
 
@@ -407,10 +407,11 @@ def test_a_forked_session_refuses(path: Path) -> None:
 
     with asyncio.Runner() as runner:
         octo = runner.run(start())
-        assert octo._ledger is not None
+        ledger = octo._ledger
+        assert ledger is not None
         told = in_child(lambda: runner.run(buy(octo, "a")))
         assert told.startswith("JournalError: the journal was opened before this process was fork")
-        assert in_child(lambda: runner.run(octo._ledger and octo._ledger.aclose())) == "nothing"
+        assert in_child(lambda: runner.run(ledger.aclose())) == "nothing"
         assert "another event loop" in in_child(lambda: asyncio.run(buy(octo, "a")))
         assert store_of(octo)._locks.is_alive(store_of(octo)._owner)
         runner.run(buy(octo, "b"))

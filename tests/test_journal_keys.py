@@ -350,7 +350,7 @@ async def test_a_caller_who_left_gets_the_id_by_the_same_key(path: Path) -> None
 def test_the_end_of_asyncio_run_keeps_what_was_out(path: Path, closed: bool) -> None:
     """`asyncio.run`, which cancels everything at its end, waits until the id is on the disk."""
     release = threading.Event()
-    sessions = []
+    sessions: list[Any] = []
 
     async def main(gateway: ScriptedGateway) -> None:
         octo = await session(gateway, path).__aenter__()
