@@ -9,8 +9,8 @@ from pathlib import Path
 from figures import Figure
 from processes import HEAP_KEPT, Sample, middle, sample, server
 
-SAMPLES = 7
-TOGETHER, SUBMITS = 200, 3000
+SAMPLES = 5
+TOGETHER, SUBMITS = 200, 2000
 ALONE = 200
 """Submits one after the other, whose time is compared with that of the disk."""
 
@@ -20,10 +20,10 @@ SLOTS = 16
 
 def measure() -> Iterator[Figure]:
     with server() as url, tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        url += "/submits"
-        yield _rate(url, folder)
-        yield _median(url, folder)
-        arguments = url, _fresh(folder), SLOTS, 60 * SLOTS
+        address = f"{url}/submits"
+        yield _rate(address, folder)
+        yield _median(address, folder)
+        arguments = address, _fresh(folder), SLOTS, 60 * SLOTS
         lag = sample("sample_slow_disk.py", *arguments, environment=HEAP_KEPT)
     yield Figure(
         name="loop's lag, p99, disk of 50 ms",

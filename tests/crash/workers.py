@@ -125,13 +125,15 @@ def _fork() -> int:
 
 
 def _as_child(folder: Path, *sessions: octoremix.Session) -> NoReturn:
-    """Try what the parent's sessions can do here, and live on."""
+    """Try what sessions that were made before the fork can do here, and live on."""
     told = []
     for session in sessions:
         try:
             asyncio.run(session.submit("video_1", prompt="of the child", key="child"))
         except octoremix.OctoremixError as error:
             told.append(type(error).__name__)
+        else:
+            told.append("bought")
     (folder / "child.part").write_text(json.dumps(told))
     (folder / "child.part").replace(folder / "child")
     while True:
