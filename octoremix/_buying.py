@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 from types import EllipsisType
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from ._journal import Job, State
 from ._poller import Poller
@@ -16,7 +16,7 @@ from ._submit import ENDED_BADLY, Order, Submitter
 from ._wire import Reading
 from .errors import APITimeoutError, ConfigurationError
 from .futures import RemixFuture
-from .models import RemixRequest
+from .models import RemixRequest, with_key
 from .policies import check_seconds
 
 __all__ = ["Bought", "Buyer", "seconds_left"]
@@ -115,7 +115,7 @@ class Buyer:
         if named:
             self.recovery()
         elif self._recovery is not None:
-            request = evolve(request, key=secrets.token_hex(16))
+            request = with_key(request, secrets.token_hex(16))
         if source is not None:
             await source.wait(seconds_left(loop, end))
             self._bind()

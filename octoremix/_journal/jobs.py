@@ -28,6 +28,10 @@ _PLAIN = (
 )
 
 
+# Made once: `json.dumps` makes an encoder at each call that asks for anything special.
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+
+
 @frozen(kw_only=True)
 class Job:
     """What the journal knows of one job.
@@ -67,10 +71,11 @@ class Job:
 
 def digest_of(request: RemixRequest) -> bytes:
     """Return what two equal requests have in common, and no others."""
-    extra = json.loads(json.dumps(dict(request.extra)))  # as it is sent: every name a text
+    extra = dict(request.extra)
+    if extra:
+        extra = json.loads(json.dumps(extra))  # as it is sent: every name a text
     content = [request.video_id, request.model, request.prompt, extra]
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).digest()
+    return hashlib.sha256(_canonical(content).encode()).digest()
 
 
 def job_of(row: sqlite3.Row, owner: int) -> Job:

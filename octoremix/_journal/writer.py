@@ -38,6 +38,7 @@ class _Item:
     future: asyncio.Future[Any] = field(repr=False)
     undo: Work | None = None
     record: bool = False
+    tried: bool = False
 
 
 class Writer:
@@ -79,26 +80,24 @@ class Writer:
             JournalError: It could not be written. Raised by the future.
         """
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        # Looked at here: most records are awaited by nobody.
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._process = self._process or os.getpid()
         if self._process != os.getpid():
-            future.set_exception(
-                JournalError(
-                    "the journal was opened before this process was forked: open it after a fork"
-                )
-            )
+            why = "the journal was opened before this process was forked: open it after a fork"
+            _fail(future, JournalError(why))
         elif self._closed:
-            future.set_exception(JournalError("the journal is closed"))
+            _fail(future, JournalError("the journal is closed"))
         else:
             self._waiting.append(_Item(work, future, undo, record))
-            self._commit_next()
+            if self._committing is None and len(self._waiting) == 1:
+                # With all that is asked for in this turn of the loop: it is one wait for the disk.
+                asyncio.get_running_loop().call_soon(self._commit_next)
         return future
 
     async def flush(self) -> None:
         """Wait until all that was asked for until now is written, or has failed."""
-        while self._committing is not None:
-            await asyncio.wait([self._committing])
+        while self._committing is not None or self._waiting:
+            if self._committing is not None:
+                await asyncio.wait([self._committing])
             await asyncio.sleep(0)
 
     async def aclose(self) -> None:
@@ -129,7 +128,7 @@ class Writer:
             if item.future.done():
                 continue
             if isinstance(outcome, BaseException):
-                item.future.set_exception(outcome)
+                _fail(item.future, outcome)
             else:
                 item.future.set_result(outcome)
         self._commit_next()
@@ -180,8 +179,10 @@ class Writer:
         for item in together:
             if isinstance(error, JournalError) and item.record:
                 self._unwritten.append(item.work)
-            elif not (self._unwritten or isinstance(error, JournalBusyError) or item.undo is None):
-                self._unwritten.append(item.undo)  # the commit may have come through all the same
+            elif item.undo is not None and (
+                item.tried or not (self._unwritten or isinstance(error, JournalBusyError))
+            ):
+                self._unwritten.append(item.undo)  # a commit may have come through all the same
         return [_own(error) for _ in together]
 
     def _write_what_was_left(self, store: Store) -> None:
@@ -209,6 +210,11 @@ class Writer:
         self._store.close()
 
 
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    future.set_exception(error)
+    future.exception()  # looked at: most records are awaited by nobody
+
+
 def _again(item: _Item) -> _Item:
     """Return what to do after a commit failed of which nobody knows whether the disk has it."""
     work, undo = item.work, item.undo
@@ -219,7 +225,7 @@ def _again(item: _Item) -> _Item:
         undo(store)
         return work(store)
 
-    return evolve(item, work=anew)
+    return evolve(item, work=anew, tried=True)
 
 
 def _outcome(work: Work, store: Store) -> Any:
