@@ -90,6 +90,7 @@ class Buyer:
         again: frozenset[State] = frozenset(),
         attempt: int | None = None,
         known_only: bool = False,
+        halted: asyncio.Future[None] | None = None,
         needs_journal: bool = True,
     ) -> Bought:
         """Buy one job, or take up that of its key.
@@ -103,11 +104,12 @@ class Buyer:
             again: The states in the journal from which it is bought once more.
             attempt: The attempt that those states must be of, or ``None``.
             known_only: Buy nothing: take up what was bought before.
+            halted: Done once it is not to be bought any more, or ``None``.
             needs_journal: Whether a key without a journal is an error, or means nothing.
 
         Raises:
             OctoremixError: As `Session.submit` raises.
-            NotSubmittedError: It was not bought before, and was not to be.
+            NotSubmittedError: It was not bought before, and was not to be, or it was halted.
         """
         seconds = self.deadline(deadline)
         loop = self._bind()
@@ -143,6 +145,7 @@ class Buyer:
             again=again | ENDED_BADLY if retry_failed else again,
             attempt=attempt,
             known_only=known_only,
+            halted=halted,
         )
         future = await self._submitter.submit(order, timeout=left)
         return Bought(future, fresh)

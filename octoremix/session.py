@@ -25,6 +25,7 @@ from ._batch import (
     Requests,
     Saver,
     check_source,
+    note_step,
     with_source,
 )
 from ._buying import Buyer, seconds_left
@@ -42,6 +43,7 @@ from ._submit import Keeper, Submitter
 from ._transport import Transport
 from .errors import (
     ConfigurationError,
+    OctoremixError,
     SessionClosedError,
     printable,
 )
@@ -333,15 +335,7 @@ class Session:
         bought = await self._buyer.buy(
             request, deadline=deadline, source=_future(video), end=end, retry_failed=retry_failed
         )
-        future = bought.future
-        try:
-            return await future.wait(seconds_left(loop, end))
-        except (asyncio.CancelledError, TimeoutError) as error:
-            if not future.done():
-                note = f"task {printable(future.id)} goes on and stays followed by its session"
-                error.add_note(note)
-                log.warning("a wait ended early: %s", note)
-            raise
+        return await _waited(bought.future, seconds_left(loop, end))
 
     async def chain(
         self,
@@ -369,7 +363,8 @@ class Session:
             retry_failed: See `submit`.
 
         Raises:
-            OctoremixError: As `remix` raises. What was made before stays, and is in the journal.
+            OctoremixError: As `remix` raises; a note on it tells which remix of the chain failed.
+                Those before it were made and paid for.
         """
         source = _future(video)
         video_id = video.id if isinstance(video, (Video, RemixFuture)) else video
@@ -377,11 +372,16 @@ class Session:
             video_id=video_id, prompts=prompts, model=model, extra=extra or {}, key=key
         )
         last: Video | None = None
-        for step in chain.steps():
-            bought = await self._buyer.buy(
-                with_source(step, last), deadline=deadline, source=source, retry_failed=retry_failed
-            )
-            last, source = await bought.future, None
+        for number, step in enumerate(chain.steps(), 1):
+            request = with_source(step, last)
+            try:
+                bought = await self._buyer.buy(
+                    request, deadline=deadline, source=source, retry_failed=retry_failed
+                )
+                last, source = await _waited(bought.future), None
+            except OctoremixError as error:
+                note_step(error, chain, number)
+                raise
         assert last is not None
         return last
 
@@ -439,6 +439,8 @@ class Session:
         check_count("download_concurrency", download_concurrency)
         if max_jobs is not None:
             check_count("max_jobs", max_jobs, least=0)
+        if on_progress is not None and not callable(on_progress):
+            raise ConfigurationError("on_progress must be callable: it is handed every BatchEvent")
         self._buyer.deadline(deadline)
         buy = partial(
             self._buyer.buy, deadline=deadline, retry_failed=retry_failed, needs_journal=False
@@ -756,6 +758,18 @@ def _request(
 ) -> RemixRequest:
     video_id = video.id if isinstance(video, (Video, RemixFuture)) else video
     return RemixRequest(video_id=video_id, prompt=prompt, model=model, extra=extra or {}, key=key)
+
+
+async def _waited(future: RemixFuture, timeout: float | None = None) -> Video:
+    """Return the video, or tell the id of a task whose caller leaves before its end."""
+    try:
+        return await future.wait(timeout)
+    except (asyncio.CancelledError, TimeoutError) as error:
+        if not future.done():
+            note = f"task {printable(future.id)} goes on and stays followed by its session"
+            error.add_note(note)
+            log.warning("a wait ended early: %s", note)
+        raise
 
 
 def _future(video: str | Video | RemixFuture) -> RemixFuture | None:

@@ -40,6 +40,7 @@ class Order:
             nothing was bought.
         attempt: The attempt that those states must be of, or ``None``.
         known_only: Whether to take it up if it was bought before, and else to leave it.
+        halted: Done once it is not to be bought any more, unless its request is out; or ``None``.
     """
 
     request: RemixRequest
@@ -49,6 +50,7 @@ class Order:
     again: frozenset[State] = frozenset()
     attempt: int | None = None
     known_only: bool = False
+    halted: asyncio.Future[None] | None = field(default=None, repr=False)
 
     @property
     def key(self) -> str:

@@ -129,6 +129,7 @@ class Submitter:
             APIError: The gateway refused.
             JournalError: The journal can't be written, or forbids it.
             RemixError: The key stands for a job that ended without a video.
+            NotSubmittedError: It was known to nobody, or halted before anything was sent.
             SessionClosedError: The session was closed before anything was sent.
         """
         purchase = self._joined(order) or self._begun(order)
@@ -136,6 +137,7 @@ class Submitter:
         purchase.abandoned = False
         request = order.request
         try:
+            await self._halting(purchase, order.halted)
             await asyncio.wait([purchase], timeout=timeout)
         except asyncio.CancelledError as error:
             purchase.callers -= 1
@@ -156,10 +158,21 @@ class Submitter:
                 or APITimeoutError(f"nothing was sent within {timeout:g} s, and nothing was bought")
             )
         if purchase.cancelled():
-            raise purchase.elsewhere or SessionClosedError(
-                "the session was closed before this job was sent; it is free"
-            )
+            if purchase.elsewhere is not None:
+                raise purchase.elsewhere
+            if order.halted is not None and order.halted.done():
+                raise NotSubmittedError("it was halted before it was sent, and nothing was bought")
+            raise SessionClosedError("the session was closed before this job was sent; it is free")
         return purchase.result()
+
+    async def _halting(self, purchase: Purchase, halted: asyncio.Future[None] | None) -> None:
+        """Wait for a purchase until it is halted, and cancel it then, for its only caller."""
+        if halted is None:
+            return
+        either: list[asyncio.Future[Any]] = [purchase, halted]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not purchase.done() and purchase.callers == 1 and purchase.cancel():
+            self._forget(purchase)  # nobody shall join what is about to end
 
     def _joined(self, order: Order) -> Purchase | None:
         """Return the purchase that is under way for the same key."""
