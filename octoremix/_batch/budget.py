@@ -52,7 +52,8 @@ class Budget:
             new = [key for key in dict.fromkeys(keys) if key is not None]
             new = [key for key in new if key not in self._counted]
             if new:
-                self._left -= await self._paid(new)
+                paid = await self._paid(new)
+                self._left -= paid  # of what is left by now, for others take meanwhile
                 self._counted.update(new)
 
     async def take(self) -> bool:
