@@ -15,8 +15,7 @@ from octoremix._batch import Engine, Limits
 from octoremix._wire import Reading
 from octoremix.futures import RemixFuture
 
-from .scripted import reply
-from .shop import REFUSED, Shop, errors, open_shop, outcomes, remixes
+from .shop import REFUSED, errors, open_shop, outcomes, remixes
 
 SNOW = {"video": "video_1", "prompt": "snow"}
 

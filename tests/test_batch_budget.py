@@ -176,8 +176,8 @@ async def test_a_key_that_stands_twice_counts_once(
         items = [*keyed(2), *keyed(2), *keyed(600)[2:]]
         for _ in range(2):
             found = await outcomes(octo.map(source(items), max_jobs=3))
-            assert errors(found)[:5] == [""] * 5
-            assert set(errors(found)[5:]) == {STOPPED}
+            assert errors(found)[:4] == [""] * 4
+            assert errors(found)[4:].count("") == 1
         assert len(shop.posts) == 3
 
 

@@ -12,7 +12,7 @@ from .._wire import Reading
 from ..errors import printable
 from ..models import RemixRequest
 from ..records import InDoubt
-from .jobs import Job
+from .jobs import Job, Place
 from .states import State
 from .writer import Writer
 
@@ -110,7 +110,7 @@ class Ledger:
         """Record where a video is going to be saved."""
         return self._writer.run(lambda store: store.saving(task_id, str(path)))
 
-    def where(self, task_id: str) -> asyncio.Future[str | None]:
+    def where(self, task_id: str) -> asyncio.Future[Place | None]:
         """Return where a video was saved, or was going to be."""
         return self._writer.run(lambda store: store.where(task_id))
 
