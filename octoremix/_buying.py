@@ -7,16 +7,16 @@ import secrets
 from collections.abc import Callable
 from types import EllipsisType
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from ._journal import Job, State
 from ._poller import Poller
 from ._recovery import Recovery
-from ._submit import ENDED_BADLY, NEVER_BOUGHT, Order, Submitter
+from ._submit import ENDED_BADLY, Order, Submitter
 from ._wire import Reading
 from .errors import APITimeoutError, ConfigurationError
 from .futures import RemixFuture
-from .models import RemixRequest
+from .models import RemixRequest, with_key
 from .policies import check_seconds
 
 __all__ = ["Bought", "Buyer", "seconds_left"]
@@ -87,7 +87,7 @@ class Buyer:
         source: RemixFuture | None = None,
         end: float | None = None,
         retry_failed: bool = False,
-        again: frozenset[State] = NEVER_BOUGHT,
+        again: frozenset[State] = frozenset(),
         attempt: int | None = None,
         known_only: bool = False,
         halted: asyncio.Future[None] | None = None,
@@ -119,7 +119,7 @@ class Buyer:
         if named:
             self.recovery()
         elif self._recovery is not None:
-            request = evolve(request, key=secrets.token_hex(16))
+            request = with_key(request, secrets.token_hex(16))
         if source is not None:
             await source.wait(seconds_left(loop, end))
             self._bind()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import sqlite3
 from collections.abc import Awaitable
@@ -139,7 +140,7 @@ async def test_the_first_job_goes_alone() -> None:
         assert errors(found) == ["BadRequestError", "SubmitOutcomeUnknownError"] + [""] * 10
         starts = [when for when, _ in shop.posts]
         # The first three are refused and the fourth is the first that is accepted.
-        assert all(later - earlier >= 10 for earlier, later in zip(starts[:4], starts[1:4]))
+        assert all(later - earlier >= 10 for earlier, later in itertools.pairwise(starts[:4]))
         assert shop.most == 9
         assert max(starts) < starts[3] + 13
 
@@ -384,7 +385,7 @@ async def test_a_journal_that_fails_stops_the_batch(tmp_path: Path) -> None:
 
 async def test_reused_keys_concern_one_item(tmp_path: Path) -> None:
     """A key that stands for another remix is the fault of its item alone."""
-    async with open_shop(journal=tmp_path / "journal") as (octo, shop):
+    async with open_shop(journal=tmp_path / "journal") as (octo, _):
         await octo.submit("video_1", prompt="else", key="k0")
         found = await outcomes(octo.map(keyed(3)))
         assert errors(found) == ["KeyReusedError", "", ""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ async def test_each_remix_is_the_source_of_the_next() -> None:
         assert shop.prompts == PROMPTS
         assert shop.sources == ["video_1", "task_0", "task_1"]
         starts = [when for when, _ in shop.posts]
-        assert all(later - start >= shop.seconds for start, later in zip(starts, starts[1:]))
+        assert all(later - start >= shop.seconds for start, later in itertools.pairwise(starts))
 
 
 async def test_a_chain_begins_with_a_video_or_a_future() -> None:

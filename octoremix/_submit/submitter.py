@@ -153,10 +153,14 @@ class Submitter:
                 raise outcome_unknown(
                     request, purchase.sent_at, f"its caller left after {timeout:g} s; it {why}"
                 )
-            raise purchase.doubt or APITimeoutError(
-                f"nothing was sent within {timeout:g} s, and nothing was bought"
+            raise (
+                purchase.doubt
+                or purchase.elsewhere
+                or APITimeoutError(f"nothing was sent within {timeout:g} s, and nothing was bought")
             )
         if purchase.cancelled():
+            if purchase.elsewhere is not None:
+                raise purchase.elsewhere
             if _is_halted(purchase):
                 raise NotSubmittedError(_HALTED)
             raise SessionClosedError("the session was closed before this job was sent; it is free")
@@ -246,7 +250,7 @@ class Submitter:
     async def _buy(self, order: Order) -> RemixFuture:
         purchase = current_purchase()
         while True:
-            known = await self._keeper.known(order)
+            known = await self._keeper.known(order, purchase)
             if known is not None:
                 return known
             if order.known_only:
