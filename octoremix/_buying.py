@@ -14,7 +14,7 @@ from ._poller import Poller
 from ._recovery import Recovery
 from ._submit import ENDED_BADLY, Order, Submitter
 from ._wire import Reading
-from .errors import APITimeoutError, ConfigurationError
+from .errors import APITimeoutError, ConfigurationError, OctoremixError
 from .futures import RemixFuture
 from .models import RemixRequest, with_key
 from .policies import check_seconds
@@ -91,7 +91,7 @@ class Buyer:
         attempt: int | None = None,
         known_only: bool = False,
         halted: asyncio.Future[None] | None = None,
-        failed: Callable[[Exception], None] | None = None,
+        failed: Callable[[OctoremixError], None] | None = None,
         needs_journal: bool = True,
     ) -> Bought:
         """Buy one job, or take up that of its key.

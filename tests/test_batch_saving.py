@@ -263,7 +263,7 @@ async def test_a_folder_that_can_not_be_made_is_told_first(tmp_path: Path) -> No
         for folder in (tmp_path / "file", tmp_path / "file" / "below"):
             batch = octo.map(remixes(3), download_to=folder)
             for _ in range(2):
-                with pytest.raises(octoremix.ConfigurationError, match="can't be used.*nothing"):
+                with pytest.raises(octoremix.ConfigurationError, match=r"can't be used.*nothing"):
                     await anext(batch)
         assert shop.posts == []
 
@@ -272,7 +272,7 @@ async def test_a_folder_that_is_read_only_is_told_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder that is there and lets nothing in is no folder for videos."""
-    monkeypatch.setattr(saving.os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     async with open_shop() as (octo, shop):
         with pytest.raises(octoremix.ConfigurationError, match="can't be written to"):
             await anext(octo.map(remixes(3), download_to=os.fspath(tmp_path)))

@@ -318,7 +318,6 @@ async def test_a_batch_can_be_told_to_stop() -> None:
     """`stop` finishes what is out; the rest is not sent, and told the reason that was given."""
     async with open_shop(submit_concurrency=2) as (octo, shop):
         batch = octo.map(remixes(20), concurrency=10)
-        assert batch.stopped is None
         waiting = asyncio.ensure_future(outcomes(batch))
         await asyncio.sleep(10)
         shop.late = 30
@@ -346,6 +345,64 @@ async def test_a_batch_that_is_stopped_before_it_begins_buys_nothing() -> None:
         assert errors(await outcomes(batch)) == ["NotSubmittedError"] * 3
         assert batch.stopped == "it was asked to stop"
         assert shop.posts == []
+
+
+async def test_a_stop_keeps_back_nothing_that_is_stored(tmp_path: Path) -> None:
+    """What was bought before is given back after a stop too, also once a job was accepted."""
+    async with open_shop(journal=tmp_path / "journal") as (octo, shop):
+        await outcomes(octo.map(keyed(3)))
+        batch = octo.map([*remixes(1), *keyed(4)], concurrency=1, ordered=True)
+        assert (await anext(batch)).error is None
+        await asyncio.sleep(0)
+        batch.stop()
+        assert errors(await outcomes(batch)) == ["", "", "", "NotSubmittedError"]
+        assert len(shop.posts) == 4
+
+
+async def test_an_error_of_the_callers_own_code_is_an_outcome(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What a retry policy's strategy raises ends the item in whose submit it was."""
+    retry = octoremix.RetryPolicy(wait=lambda _: 1 / 0)
+    async with open_shop(Shop(answers={"p0": [LIMITED]}), retry=retry) as (octo, _):
+        found = await outcomes(octo.map(remixes(3)))
+        assert errors(found) == ["OctoremixError", "", ""]
+        causes = [outcome.error.__cause__ for outcome in found if outcome.error is not None]
+        assert isinstance(causes[0], ZeroDivisionError)
+    assert "failed unexpectedly" in caplog.text
+
+
+async def test_a_key_that_can_not_be_had_stops_the_batch() -> None:
+    """Where the callable that gives the key fails nothing is sent, for no item."""
+
+    def key() -> str:
+        raise RuntimeError("no key")
+
+    async with Shop().opened() as shop:
+        async with octoremix.Session(key, base_url=shop.url) as octo:
+            found = await outcomes(octo.map(remixes(5)))
+        assert errors(found) == ["APIConnectionError"] + ["NotSubmittedError"] * 4
+        assert shop.posts == []
+
+
+async def test_a_stop_of_one_batch_is_not_that_of_another(tmp_path: Path) -> None:
+    """A job that two batches want is bought by the one that goes on."""
+    settings = {"journal": tmp_path / "journal", "submit_concurrency": 1}
+    async with open_shop(Shop(late=10), **settings) as (octo, shop):
+        first = asyncio.ensure_future(octo.submit("video_9", prompt="first"))
+        await asyncio.sleep(1)
+        one, other = octo.map(keyed(1)), octo.map(keyed(1))
+        waiting = asyncio.ensure_future(outcomes(one))
+        await asyncio.sleep(1)
+        joining = asyncio.ensure_future(outcomes(other))
+        await asyncio.sleep(1)
+        one.stop()
+        await asyncio.sleep(1)
+        await one.aclose()
+        assert await waiting == []
+        await first
+        assert errors(await joining) == [""]
+        assert len(shop.posts) == 2
 
 
 async def test_what_others_wait_for_is_not_called_back(tmp_path: Path) -> None:

@@ -140,10 +140,9 @@ class Engine:
 
     async def aclose(self) -> None:
         """Wait until all has ended that was let go."""
+        assert self._preparing is not None
         # What is being prepared ends by itself, and somebody may wait for it.
-        tasks = [*self._tasks(), *filter(None, [self._preparing])]
-        if tasks:
-            await asyncio.wait(tasks)
+        await asyncio.wait([*self._tasks(), self._preparing])
         if isinstance(self._source, AsyncIterator) and hasattr(self._source, "aclose"):
             with suppress(Exception):  # the user's own code, and nobody waits for it
                 await self._source.aclose()

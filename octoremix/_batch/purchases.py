@@ -55,7 +55,7 @@ class Buy(Protocol):
         *,
         known_only: bool = False,
         halted: asyncio.Future[None] | None = None,
-        failed: Callable[[Exception], None] | None = None,
+        failed: Callable[[OctoremixError], None] | None = None,
     ) -> Coroutine[Any, Any, Bought]: ...
 
 
@@ -195,28 +195,27 @@ class Purchases:
 
     async def _sent(self, request: RemixRequest) -> Bought | RateLimitError:
         """Buy one job, and try again a few times where nothing could be sent."""
-        judged: list[Exception] = []
+        judged: list[OctoremixError] = []
 
-        def failed(error: Exception) -> None:
+        def failed(error: OctoremixError) -> None:
             # At once, so that no other job leaves between a doubt too many and the stop.
-            if isinstance(error, OctoremixError):
-                judged.append(error)
-                self._judge(error)
+            judged.append(error)
+            self._judge(error)
 
-        for unsent in range(1, MOST_UNSENT + 1):
-            if self.stopped is not None:
-                break
+        unsent = 0
+        while self.stopped is None:
             try:
                 bought = await self._buy(request, halted=self._halted, failed=failed)
             except RateLimitError as error:
                 return error
             except APIConnectionError as error:
+                unsent += 1
                 if unsent == MOST_UNSENT:
                     self.stop(f"the gateway can't be reached: {error}", error)
                     raise
                 await asyncio.wait([self._halted], timeout=PUT_BACK)
             except NotSubmittedError:
-                break
+                pass  # this batch stopped, or another that was just buying what has the same key
             except OctoremixError as error:
                 if error not in judged:
                     self._judge(error)

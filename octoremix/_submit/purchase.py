@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from .._journal import Job, State
 from .._wire import Reading
-from ..errors import SubmitOutcomeUnknownError, quoted
+from ..errors import OctoremixError, SubmitOutcomeUnknownError, quoted
 from ..futures import RemixFuture
 from ..models import RemixRequest
 
@@ -52,7 +52,7 @@ class Order:
     attempt: int | None = None
     known_only: bool = False
     halted: asyncio.Future[None] | None = field(default=None, repr=False)
-    failed: Callable[[Exception], None] | None = field(default=None, repr=False)
+    failed: Callable[[OctoremixError], None] | None = field(default=None, repr=False)
 
     @property
     def key(self) -> str:

@@ -31,6 +31,7 @@ from ..errors import (
     APITimeoutError,
     KeyReusedError,
     NotSubmittedError,
+    OctoremixError,
     RateLimitError,
     SessionClosedError,
     SubmitOutcomeUnknownError,
@@ -288,7 +289,7 @@ class Submitter:
                 accepted = await self._bought(order.request, purchase, job)
                 future = order.accept(accepted)
                 await self._keeper.accepted(job, accepted, future)
-            except Exception as error:
+            except OctoremixError as error:
                 if order.failed is not None:
                     order.failed(error)
                 raise
