@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -48,9 +49,18 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite on the interpreter that runs nox, with branch coverage."""
     session.install("-e", ".[demo]", *_group("tests"))
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    # The crash test at its full length; elsewhere it plays fewer rounds.
+    rounds = {"OCTOREMIX_CRASH_ROUNDS": os.environ.get("OCTOREMIX_CRASH_ROUNDS", "50")}
+    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=rounds)
     # A chosen part of the suite covers a part of the package: report it, ask nothing of it.
     session.run("coverage", "report", *(("--fail-under=0",) if session.posargs else ()))
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The report page in the system's Chromium: playing, filters, accessibility, no other host."""
+    session.install("-e", ".[demo]", *_group("tests"), *_group("browser"))
+    session.run("pytest", *(session.posargs or ("tests/browser",)))
 
 
 @nox.session(python=["3.12", "3.13"])
@@ -65,6 +75,14 @@ def tests_lowest(session: nox.Session) -> None:
     """The suite with every direct dependency at the lowest version that is declared."""
     session.install("-e", ".[demo]", *_lowest_pins(), *_group("tests"))
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def crash(session: nox.Session) -> None:
+    """Processes killed while they buy and wait, 500 times over."""
+    session.install("-e", ".[demo]", *_group("tests"))
+    rounds = {"OCTOREMIX_CRASH_ROUNDS": os.environ.get("OCTOREMIX_CRASH_ROUNDS", "500")}
+    session.run("pytest", "-s", *(session.posargs or ("tests/crash/test_kill.py",)), env=rounds)
 
 
 @nox.session

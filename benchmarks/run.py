@@ -13,11 +13,12 @@ import time
 
 import imports
 import jobs
+import journal
 import polls
 import tasks
 from figures import heading, row
 
-SUBJECTS = {"polls": polls, "tasks": tasks, "jobs": jobs, "imports": imports}
+SUBJECTS = {"polls": polls, "tasks": tasks, "jobs": jobs, "journal": journal, "imports": imports}
 
 
 def main() -> int:

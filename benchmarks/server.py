@@ -1,12 +1,13 @@
-"""A small server on loopback that answers polls; a process of its own, ended by its stdin's end.
+"""A small server on loopback that answers polls and submits; ended by its stdin's end.
 
 Below ``/repeats`` the answer about a task is always the same, below ``/changes`` its progress is
-another one at every poll.
+another one at every poll. A submit is accepted at once, whatever it asks for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 from collections import Counter
 
@@ -14,9 +15,14 @@ from aiohttp import web
 from answers import answer
 
 _polls: Counter[str] = Counter()
+_accepted = itertools.count()
 
 
 async def _handle(request: web.BaseRequest) -> web.Response:
+    if request.method == "POST":
+        await request.read()
+        body = answer(f"video_{next(_accepted):08x}", "queued")
+        return web.Response(body=body, content_type="application/json")
     _, mode, _, _, task_id = request.path.split("/")
     if mode == "changes":
         _polls[task_id] += 1

@@ -1,6 +1,7 @@
 """An asyncio client for OctopusX's video-remix API: submit, get a future, await it."""
 
 from ._batch import Batch, BatchEvent, Outcome, RemixChain
+from ._download import DownloadStream
 from ._journal import SQLiteJournal
 from ._version import __version__
 from .errors import (
@@ -34,6 +35,7 @@ from .errors import (
     SubmitOutcomeUnknownError,
     TaskLostError,
     TaskNotFoundError,
+    TooLargeError,
     UnexpectedRedirectError,
     WaitError,
     WaitTimeoutError,
@@ -55,6 +57,7 @@ __all__ = [
     "ConfigurationError",
     "DetachedError",
     "DownloadError",
+    "DownloadStream",
     "Event",
     "InDoubt",
     "IncompleteDownloadError",
@@ -91,6 +94,7 @@ __all__ = [
     "TaskLostError",
     "TaskNotFoundError",
     "TaskStatus",
+    "TooLargeError",
     "UnexpectedRedirectError",
     "Video",
     "VideoError",

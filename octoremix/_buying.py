@@ -7,16 +7,16 @@ import secrets
 from collections.abc import Callable
 from types import EllipsisType
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from ._journal import Job, State
 from ._poller import Poller
 from ._recovery import Recovery
-from ._submit import ENDED_BADLY, NEVER_BOUGHT, Order, Submitter
+from ._submit import ENDED_BADLY, Order, Submitter
 from ._wire import Reading
-from .errors import APITimeoutError, ConfigurationError
+from .errors import APITimeoutError, ConfigurationError, OctoremixError
 from .futures import RemixFuture
-from .models import RemixRequest
+from .models import RemixRequest, with_key
 from .policies import check_seconds
 
 __all__ = ["Bought", "Buyer", "seconds_left"]
@@ -87,9 +87,11 @@ class Buyer:
         source: RemixFuture | None = None,
         end: float | None = None,
         retry_failed: bool = False,
-        again: frozenset[State] = NEVER_BOUGHT,
+        again: frozenset[State] = frozenset(),
         attempt: int | None = None,
         known_only: bool = False,
+        halted: asyncio.Future[None] | None = None,
+        failed: Callable[[OctoremixError], None] | None = None,
         needs_journal: bool = True,
     ) -> Bought:
         """Buy one job, or take up that of its key.
@@ -103,11 +105,13 @@ class Buyer:
             again: The states in the journal from which it is bought once more.
             attempt: The attempt that those states must be of, or ``None``.
             known_only: Buy nothing: take up what was bought before.
+            halted: Done once it is not to be bought any more, or ``None``.
+            failed: Told of an attempt that failed, before another job may be sent, or ``None``.
             needs_journal: Whether a key without a journal is an error, or means nothing.
 
         Raises:
             OctoremixError: As `Session.submit` raises.
-            NotSubmittedError: It was not bought before, and was not to be.
+            NotSubmittedError: It was not bought before, and was not to be, or it was halted.
         """
         seconds = self.deadline(deadline)
         loop = self._bind()
@@ -115,7 +119,7 @@ class Buyer:
         if named:
             self.recovery()
         elif self._recovery is not None:
-            request = evolve(request, key=secrets.token_hex(16))
+            request = with_key(request, secrets.token_hex(16))
         if source is not None:
             await source.wait(seconds_left(loop, end))
             self._bind()
@@ -143,6 +147,8 @@ class Buyer:
             again=again | ENDED_BADLY if retry_failed else again,
             attempt=attempt,
             known_only=known_only,
+            halted=halted,
+            failed=failed,
         )
         future = await self._submitter.submit(order, timeout=left)
         return Bought(future, fresh)

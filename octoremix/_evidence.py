@@ -48,8 +48,11 @@ class _Charge:
 
 @define(eq=False)
 class _Log:
+    """What was seen: when, by the loop's clock and by that of the wall."""
+
     charges: list[_Charge] | None
     seen_at: float
+    as_of: float
 
 
 class Evidence:
@@ -76,6 +79,7 @@ class Evidence:
         self._submit_timeout = submit_timeout
         self._now = now
         self._log: _Log | None = None
+        self._looking = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"<Evidence for {self._ledger}>"
@@ -86,7 +90,9 @@ class Evidence:
         A charge that no job of the journal accounts for is the evidence of the oldest doubt about
         the same video that it can belong to.
         """
-        charges = await self._charges()
+        async with self._looking:
+            seen = await self._see()
+        charges = seen.charges
         if charges is None:
             return {doubt.key: UNAVAILABLE for doubt in doubts}
         by_video: dict[str, list[InDoubt]] = {}
@@ -96,14 +102,16 @@ class Evidence:
         for video_id, concerned in by_video.items():
             left = await self._unaccounted(video_id, charges)
             for doubt in concerned:
-                told[doubt.key] = self._judge(doubt, left, charges)
+                told[doubt.key] = self._judge(doubt, left, charges, seen.as_of)
         return told
 
-    async def _charges(self) -> list[_Charge] | None:
+    async def _see(self) -> _Log:
         loop = asyncio.get_running_loop()
         if self._log is None or loop.time() - self._log.seen_at >= LEAST_PAUSE:
-            self._log = _Log(await self._ask(), loop.time())
-        return self._log.charges
+            as_of = self._now()
+            charges = await self._ask()
+            self._log = _Log(charges, loop.time(), as_of)
+        return self._log
 
     async def _ask(self) -> list[_Charge] | None:
         try:
@@ -126,14 +134,16 @@ class Evidence:
                 left.remove(near)
         return sorted(left, key=lambda charge: charge.at)
 
-    def _judge(self, doubt: InDoubt, left: list[_Charge], charges: list[_Charge]) -> str:
+    def _judge(
+        self, doubt: InDoubt, left: list[_Charge], charges: list[_Charge], as_of: float
+    ) -> str:
         sent_at = doubt.sent_at.timestamp()
         since, until = sent_at - _EARLIER, sent_at + self._submit_timeout + _LATER
         for charge in left:
             if since <= charge.at <= until:
                 left.remove(charge)
                 return CHARGED
-        still_open = self._now() < sent_at + self._submit_timeout
+        still_open = as_of < sent_at + self._submit_timeout
         nameless = any(charge.path is None and since <= charge.at <= until for charge in charges)
         return UNAVAILABLE if still_open or nameless else NOT_SEEN
 

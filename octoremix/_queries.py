@@ -13,7 +13,6 @@ from ._wire import Reading
 from .errors import (
     APIConnectionError,
     APIError,
-    IncompleteDownloadError,
     OctoremixError,
     RateLimitError,
     ServerError,
@@ -30,7 +29,7 @@ _RECORD_TIMEOUT = 10.0
 _MARGIN = 0.5
 """Seconds that a look at the older route may take, and that it leaves of a poll's time."""
 
-_PASSING = (APIConnectionError, RateLimitError, ServerError, IncompleteDownloadError)
+_PASSING = (APIConnectionError, RateLimitError, ServerError)
 
 
 Permit = Callable[[], Coroutine[Any, Any, None]]

@@ -252,8 +252,9 @@ class Schedule:
         if isinstance(error, TaskNotFoundError):
             fresh = task.submitted_at is not None and now - task.submitted_at < NOT_FOUND_GRACE
             if not fresh:
-                # A snapshot has been seen of every task but a tracked one that never answered.
-                return self._end(task, _lost(task, error) if task.reading else error)
+                # Of every task but a tracked one that never answered it is known that it was there.
+                known = task.reading is not None or task.submitted_at is not None
+                return self._end(task, _lost(task, error) if known else error)
         task.failures += 1
         if (
             task.failures >= self._policy.max_failures

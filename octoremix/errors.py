@@ -34,7 +34,8 @@
     └── DownloadError
         ├── IncompleteDownloadError
         ├── NotAVideoError
-        └── ResultExpiredError
+        ├── ResultExpiredError
+        └── TooLargeError
 
 All of them survive `copy` and `pickle`. An error about a task has the task's ``id``; on the others
 ``id`` is ``None``. None holds the API key, nor an exception of the HTTP library, which would hold
@@ -81,6 +82,7 @@ __all__ = [
     "SubmitOutcomeUnknownError",
     "TaskLostError",
     "TaskNotFoundError",
+    "TooLargeError",
     "UnexpectedRedirectError",
     "WaitError",
     "WaitTimeoutError",
@@ -351,11 +353,23 @@ class DownloadError(OctoremixError):
     Attributes:
         id: The task.
         url: The address that was tried last, without its query, or ``None``.
+        status: The HTTP status of an answer that was no video, or ``None``.
+        retry_after: How many seconds that answer asks to wait, or ``None``.
     """
 
-    def __init__(self, message: str = "", *, id: str | None = None, url: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        id: str | None = None,
+        url: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message, id=id)
         self.url = url
+        self.status = status
+        self.retry_after = retry_after
 
 
 class IncompleteDownloadError(DownloadError):
@@ -368,3 +382,7 @@ class NotAVideoError(DownloadError):
 
 class ResultExpiredError(DownloadError):
     """The link to the result is no longer served."""
+
+
+class TooLargeError(DownloadError):
+    """The video has more bytes than ``max_size`` allows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import json
 from collections.abc import Mapping
@@ -269,6 +270,13 @@ class RemixRequest:
     )
     key: str | None = field(default=None, eq=False, validator=_check_key)
     metadata: Any = field(default=None, eq=False, repr=False)
+
+
+def with_key(request: RemixRequest, key: str) -> RemixRequest:
+    """Return a request under a key of our own making, without the checks that it has passed."""
+    copied = copy.copy(request)
+    object.__setattr__(copied, "key", key)
+    return copied
 
 
 @frozen(kw_only=True)

@@ -52,7 +52,10 @@ class Batch(AsyncIterator[Outcome]):
 
     @property
     def detached(self) -> list[str]:
-        """The ids of the tasks that went on when the batch was left."""
+        """The ids of the tasks whose outcomes nobody got when the batch was closed.
+
+        Those that still ran go on, are billed, and stay followed by the session while it lives.
+        """
         return list(self._detached)
 
     def stop(self, why: str = "it was asked to stop") -> None:
@@ -84,7 +87,8 @@ class Batch(AsyncIterator[Outcome]):
         """Submit nothing more, and let go of what runs."""
         self._closed = True
         if self._engine is not None:
-            self._detached += await self._engine.aclose()
+            self._detached += self._engine.leave()
+            await self._engine.aclose()
 
     def _begin(self) -> None:
         self._engine = engine = self._make_engine()

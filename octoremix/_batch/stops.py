@@ -12,6 +12,7 @@ from ..errors import (
     QuotaExceededError,
     SessionClosedError,
     SubmitOutcomeUnknownError,
+    TaskNotFoundError,
     UnexpectedRedirectError,
 )
 
@@ -38,12 +39,17 @@ _CODES = frozenset(
 _PASSED_ON = frozenset({"fail_to_fetch_task"})
 
 
+_NO_ROUTE = frozenset({404, 405})
+
+
 def concerns_all(error: OctoremixError) -> bool:
     """Whether the next job would meet with the same: the account, the route, the configuration."""
     if isinstance(error, APIError):
         if error.code in _PASSED_ON:
             return False
-        if error.code in _CODES or error.status in {404, 405}:
+        if error.code in _CODES:
+            return True
+        if error.status in _NO_ROUTE and not isinstance(error, TaskNotFoundError):
             return True
     cause = error.__cause__
     if isinstance(cause, AuthenticationError):  # the end of every wait

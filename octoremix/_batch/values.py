@@ -8,10 +8,20 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from ..errors import ConfigurationError, OctoremixError
+from ..errors import ConfigurationError, OctoremixError, quoted
+from ..futures import RemixFuture
 from ..models import DEFAULT_MODEL, RemixRequest, Video
 
-__all__ = ["BatchEvent", "Outcome", "RemixChain", "item_of"]
+__all__ = [
+    "BatchEvent",
+    "Item",
+    "Outcome",
+    "RemixChain",
+    "item_of",
+    "note_step",
+    "steps_of",
+    "with_source",
+]
 
 
 def _prompts(value: object) -> tuple[str, ...]:
@@ -88,8 +98,7 @@ def item_of(given: object) -> Item:
         )
     fields = dict(given)
     if "video" in fields and "video_id" not in fields:
-        video = fields.pop("video")
-        fields["video_id"] = getattr(video, "id", video)
+        fields["video_id"] = _source_id(fields.pop("video"))
     kind = RemixChain if "prompts" in fields else RemixRequest
     try:
         return kind(**fields)
@@ -101,9 +110,26 @@ def item_of(given: object) -> Item:
         ) from None
 
 
+def _source_id(video: object) -> object:
+    if isinstance(video, RemixFuture) and not video.done():
+        raise ConfigurationError(
+            f"video {quoted(video.id)} is still in work: await it first, or give the batch a "
+            "RemixChain"
+        )
+    return video.id if isinstance(video, (Video, RemixFuture)) else video
+
+
 def with_source(request: RemixRequest, source: Video | None) -> RemixRequest:
     """Return a step of a chain with the video that it is to remix."""
     return request if source is None else evolve(request, video_id=source.id)
+
+
+def note_step(error: BaseException, item: Item, number: int) -> None:
+    """Write on an error which remix of a chain it is about."""
+    if isinstance(item, RemixChain):
+        note = f"it was remix {number} of {len(item.prompts)} of a chain"
+        if note not in getattr(error, "__notes__", ()):  # an error may have several waiters
+            error.add_note(note)
 
 
 @frozen(kw_only=True)
@@ -113,7 +139,8 @@ class Outcome:
     Attributes:
         index: Its place in the input, from 0.
         request: What was asked for, as it was given where it is malformed.
-        id: The task, of a chain the last one that was accepted; ``None`` where none was.
+        id: The task, of a chain the last one that was accepted; ``None`` where none was. A note on
+            the error tells which remix of a chain it is about.
         video: The finished video, or the last snapshot of one that failed, or ``None``.
         error: Why there is no video, or why it was not downloaded; ``None`` if all went well.
         path: Where the video was downloaded to, or ``None``.

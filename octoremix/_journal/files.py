@@ -7,10 +7,10 @@ import errno
 import os
 import re
 import sys
-import threading
 from pathlib import Path
 
 from ..errors import ConfigurationError, JournalError, quoted
+from .owners import guard, owners_path
 
 __all__ = ["check_path", "free_bytes", "prepare"]
 
@@ -25,10 +25,6 @@ _NETWORK = frozenset(
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
-
-# A process that closes any descriptor of a database loses SQLite's locks on it: nobody may open
-# the file between its making and its closing here.
-_guard = threading.Lock()
 
 
 def check_path(path: object) -> Path:
@@ -54,7 +50,7 @@ def prepare(path: Path) -> None:
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kind = _file_system(path.parent)
+        kind = _file_system(path.resolve().parent)
         if kind is not None:
             raise JournalError(
                 f"the journal {quoted(path)} lies on a network file system ({kind}), where SQLite's "
@@ -69,7 +65,9 @@ def prepare(path: Path) -> None:
 
 
 def _make(path: Path) -> None:
-    with _guard:
+    # A process that closes any descriptor of a database loses SQLite's locks on it: nobody may open
+    # the file between its making and its closing here.
+    with guard:
         if not path.exists():
             # SQLite gives its further files the mode of the first.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -78,10 +76,24 @@ def _make(path: Path) -> None:
             raise JournalError(
                 f"the journal {quoted(path)} is no regular file: choose another path"
             )
-        elif path.stat().st_mode & 0o077 and sys.platform != "win32":
-            path.chmod(0o600)
+        for each in (path, _beside(path, "-wal"), _beside(path, "-shm"), owners_path(path)):
+            _tighten(each)
     if not os.access(path, os.R_OK | os.W_OK):
         raise PermissionError(errno.EACCES, "no permission to write it")
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    path = path.resolve()  # as SQLite does
+    return path.with_name(path.name + suffix)
+
+
+def _tighten(path: Path) -> None:
+    """Take a file from everybody but its user, if it is there."""
+    if sys.platform == "win32":
+        return
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
 
 
 def _sync_folder(folder: Path) -> None:

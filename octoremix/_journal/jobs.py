@@ -18,10 +18,27 @@ from .states import State
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["Job", "digest_of", "doubt_of", "entry_of", "final_body", "job_of", "request_of"]
+__all__ = [
+    "Job",
+    "Place",
+    "digest_of",
+    "doubt_of",
+    "entry_of",
+    "final_body",
+    "job_of",
+    "request_of",
+]
 
-# Where gateways repeat the prompt: OctopusX's own field, and new-api's record of a task.
-_PROMPTS = frozenset({"prompt", "input", "negative_prompt"})
+# What is kept of a final answer without prompts. Gateways repeat them in many places, also in the
+# message of an error.
+_PLAIN = (
+    *("raw_status", "progress", "model", "created_at", "completed_at", "expires_at"),
+    *("size", "seconds", "quality", "remixed_from_video_id", "url"),
+)
+
+
+# Made once: `json.dumps` makes an encoder at each call that asks for anything special.
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 
 
 @frozen(kw_only=True)
@@ -61,12 +78,21 @@ class Job:
     request: RemixRequest | None = None
 
 
+@frozen
+class Place:
+    """Where a video is saved, or (not ``done``) was to be."""
+
+    path: str
+    done: bool
+
+
 def digest_of(request: RemixRequest) -> bytes:
     """Return what two equal requests have in common, and no others."""
-    extra = json.loads(json.dumps(dict(request.extra)))  # as it is sent: every name a text
+    extra = dict(request.extra)
+    if extra:
+        extra = json.loads(json.dumps(extra))  # as it is sent: every name a text
     content = [request.video_id, request.model, request.prompt, extra]
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).digest()
+    return hashlib.sha256(_canonical(content).encode()).digest()
 
 
 def job_of(row: sqlite3.Row, owner: int) -> Job:
@@ -161,17 +187,13 @@ def _video(row: sqlite3.Row) -> Video | None:
 
 
 def final_body(reading: Reading, *, prompts: bool) -> bytes:
-    """Return the final answer as it is kept: as it came, or without the prompts in it."""
+    """Return the final answer as it is kept: as it came, or what it tells but for texts."""
     if prompts:
         return reading.body
-    return json.dumps(_without_prompts(load_json(reading.body))).encode()
-
-
-def _without_prompts(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            name: _without_prompts(child) for name, child in value.items() if name not in _PROMPTS
-        }
-    if isinstance(value, list):
-        return [_without_prompts(child) for child in value]
-    return value
+    video = reading.video
+    told: dict[str, Any] = {name: getattr(video, name) for name in _PLAIN}
+    told |= {"id": video.id, "status": told.pop("raw_status")}
+    if video.error is not None and video.error.code is not None:
+        told["error"] = {"code": video.error.code}
+    kept = {name: value for name, value in told.items() if value is not None}
+    return json.dumps(kept, default=datetime.isoformat).encode()

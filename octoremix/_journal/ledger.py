@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,7 @@ from .._wire import Reading
 from ..errors import printable
 from ..models import RemixRequest
 from ..records import InDoubt
-from .jobs import Job
-from .states import State
+from .jobs import Job, Place
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ class Ledger:
         self, path: Path, base_url: str, *, store_prompts: bool, busy_timeout: float
     ) -> None:
         self.path = path
+        self.store_prompts = store_prompts
 
         def open_store() -> Store:
             # In the thread, and only where there is a journal: importing sqlite3 takes its time.
@@ -71,11 +71,18 @@ class Ledger:
         return self._writer.run(lambda store: store.look(request, key))
 
     def claim(
-        self, request: RemixRequest, key: str, again: Collection[State], attempt: int | None
+        self, request: RemixRequest, key: str, may_buy: Callable[[Job], bool]
     ) -> asyncio.Future[Job]:
-        """Announce a purchase; see `Store.claim`."""
+        """Announce a purchase; see `Store.claim`.
+
+        Args:
+            request: The job.
+            key: Its key.
+            may_buy: Asked in the writer's thread.
+        """
         return self._writer.run(
-            lambda store: store.claim(request, key, again, attempt), intent=True
+            lambda store: store.claim(request, key, may_buy),
+            undo=lambda store: store.withdrawn(key),
         )
 
     def submitted(self, job: Job, task_id: str) -> asyncio.Future[None]:
@@ -104,13 +111,15 @@ class Ledger:
 
     def downloaded(self, task_id: str, path: Path) -> None:
         """Record where a video was saved; nobody waits for it."""
-        self._later(lambda store: store.downloaded(task_id, str(path)), task_id)
+        shown = _as_text(path)
+        self._later(lambda store: store.downloaded(task_id, shown), task_id)
 
     def saving(self, task_id: str, path: Path) -> asyncio.Future[None]:
         """Record where a video is going to be saved."""
-        return self._writer.run(lambda store: store.saving(task_id, str(path)))
+        shown = _as_text(path)
+        return self._writer.run(lambda store: store.saving(task_id, shown))
 
-    def where(self, task_id: str) -> asyncio.Future[str | None]:
+    def where(self, task_id: str) -> asyncio.Future[Place | None]:
         """Return where a video was saved, or was going to be."""
         return self._writer.run(lambda store: store.where(task_id))
 
@@ -157,3 +166,8 @@ class Ledger:
                 )
 
         self._writer.run(work, record=True).add_done_callback(tell)
+
+
+def _as_text(path: Path) -> str:
+    """Return a path as SQLite takes it; the name of a file may hold bytes that are no text."""
+    return str(path).encode(errors="backslashreplace").decode()

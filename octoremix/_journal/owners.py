@@ -17,9 +17,13 @@ from pathlib import Path
 
 from attrs import define, field
 
-__all__ = ["OwnerLocks"]
+__all__ = ["BUSY", "OwnerLocks", "guard", "is_inherited", "owners_path"]
 
-_BUSY = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
+BUSY = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
+"""What a lock that another process holds is told by."""
+
+guard = threading.Lock()
+"""Held while a file is opened or closed whose descriptors carry locks."""
 
 if sys.platform == "win32":
     import msvcrt
@@ -41,6 +45,11 @@ else:
     def _unlock(descriptor: int, byte: int) -> None:
         fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, byte)
 
+    # A child that is forked while another thread holds the guard would wait for it for ever.
+    os.register_at_fork(
+        before=guard.acquire, after_in_parent=guard.release, after_in_child=guard.release
+    )
+
 
 @define(eq=False)
 class _File:
@@ -51,9 +60,28 @@ class _File:
     users: int = 0
 
 
-_guard = threading.Lock()
 _files: dict[tuple[int, int, int], _File] = {}
-"""By process, device and inode: a forked child finds none of its parent's."""
+"""By process, device and inode: a forked child finds its parent's under another name."""
+
+
+def owners_path(path: Path) -> Path:
+    """Return the file of the locks of a journal, the same one by whichever name it is opened."""
+    path = path.resolve()
+    return path.with_name(f"{path.name}-owners")
+
+
+def is_inherited(path: Path) -> bool:
+    """Whether a journal was in use when this process was forked.
+
+    SQLite then takes the parent's locks for those of this process and asks for none: what is
+    written here would be lost as soon as the parent closes the file.
+    """
+    try:
+        process, *file = _name(owners_path(path).stat())
+    except OSError:
+        return False
+    with guard:
+        return any(other != process and file == rest for other, *rest in _files)
 
 
 class OwnerLocks:
@@ -71,7 +99,7 @@ class OwnerLocks:
     """
 
     def __init__(self, path: Path) -> None:
-        with _guard:
+        with guard:
             try:
                 found = path.stat()
             except FileNotFoundError:
@@ -93,22 +121,24 @@ class OwnerLocks:
         """Take an owner's lock, until `close` or the end of the process.
 
         Raises:
-            OSError: Another process holds it.
+            OSError: Another owner holds it (see `BUSY`), or it can't be locked.
         """
-        with _guard:
+        with guard:
+            if owner in self._file.held:  # the kernel would let this process take it twice
+                raise BlockingIOError(errno.EAGAIN, "another owner of this process holds it")
             _lock(self._file.descriptor, owner)
             self._file.held.add(owner)
             self._mine.add(owner)
 
     def is_alive(self, owner: int) -> bool:
         """Whether a process holds an owner's lock."""
-        with _guard:
+        with guard:
             if owner in self._file.held:
                 return True
             try:
                 _lock(self._file.descriptor, owner)
             except OSError as error:
-                if error.errno in _BUSY:
+                if error.errno in BUSY:
                     return True
                 raise
             _unlock(self._file.descriptor, owner)
@@ -116,7 +146,7 @@ class OwnerLocks:
 
     def close(self) -> None:
         """Give up the locks that were taken here."""
-        with _guard:
+        with guard:
             for owner in self._mine:
                 with contextlib.suppress(OSError):
                     _unlock(self._file.descriptor, owner)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import JournalBusyError, JournalError, printable, quoted
+from .owners import is_inherited
 
 __all__ = [
     "connect",
@@ -52,6 +53,7 @@ CREATE TABLE job (
     created_at REAL NOT NULL,
     intent_at REAL NOT NULL,
     sent_at REAL,
+    doubt_at REAL,
     submitted_at REAL,
     settled_at REAL,
     downloaded_at REAL,
@@ -80,6 +82,12 @@ def connect(path: Path, busy_timeout: float) -> sqlite3.Connection:
         JournalError: It is something else, damaged, or of a newer version; nothing was changed.
         JournalBusyError: Others held it for longer than ``busy_timeout`` seconds.
     """
+    if is_inherited(path):
+        raise JournalError(
+            f"the journal {quoted(path)} was open when this process was forked, and can't be "
+            "shared over a fork: fork before it is opened, or start processes afresh "
+            "(multiprocessing's 'spawn'); nothing was sent"
+        )
     with named_errors(path):
         connection = sqlite3.connect(
             path, timeout=busy_timeout, isolation_level=None, check_same_thread=False
@@ -153,6 +161,8 @@ def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Keep all or nothing of what is written in the block, and only when it is on the disk."""
+    if connection.in_transaction:  # the end of the last one failed too
+        connection.execute("ROLLBACK")
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

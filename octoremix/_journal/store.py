@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from attrs import evolve
@@ -21,8 +21,8 @@ from ..errors import JournalError, KeyReusedError, quoted
 from ..models import RemixRequest
 from ..records import InDoubt
 from .files import free_bytes, prepare
-from .jobs import Job, digest_of, doubt_of, final_body, job_of, request_of
-from .owners import OwnerLocks
+from .jobs import Job, Place, digest_of, doubt_of, final_body, job_of, request_of
+from .owners import BUSY, OwnerLocks, owners_path
 from .schema import connect, named_errors, transaction
 from .states import State
 
@@ -34,6 +34,9 @@ RESERVE = 2**20
 _DIED = "its process ended before the outcome was kept"
 _LONGEST_REASON = 500
 _MOST_VALUES = 500
+
+_TRIES = 100
+"""Numbers of owners to try: some are taken where a file was deleted while it was in use."""
 
 
 class Store:
@@ -57,7 +60,7 @@ class Store:
         prepare(path)
         self._connection = connect(path, busy_timeout)
         try:
-            locks = path.with_name(f"{path.name}-owners")
+            locks = owners_path(path)
             try:
                 self._locks = OwnerLocks(locks)
             except OSError as error:
@@ -111,18 +114,25 @@ class Store:
         return int(found["number"])
 
     def _register_owner(self) -> int:
-        added = self._connection.execute(
-            "INSERT INTO owner (process, opened_at) VALUES (?, ?)", (os.getpid(), time.time())
+        reason = None
+        for _ in range(_TRIES):
+            added = self._connection.execute(
+                "INSERT INTO owner (process, opened_at) VALUES (?, ?)", (os.getpid(), time.time())
+            )
+            owner = added.lastrowid
+            assert owner is not None
+            try:
+                self._locks.hold(owner)  # before anybody can see that there is such an owner
+            except OSError as error:
+                reason = error.strerror
+                if error.errno not in BUSY:
+                    break
+            else:
+                return owner
+        raise JournalError(
+            f"the journal {quoted(self._path)} lies where files can't be locked ({reason}): choose "
+            "a path on a disk of this machine"
         )
-        assert added.lastrowid is not None
-        try:
-            self._locks.hold(added.lastrowid)  # before anybody can see that there is such an owner
-        except OSError as error:
-            raise JournalError(
-                f"the journal {quoted(self._path)} lies where files can't be locked "
-                f"({error.strerror}): choose a path on a disk of this machine"
-            ) from None
-        return added.lastrowid
 
     def look(self, request: RemixRequest, key: str) -> Job | None:
         """Return what is known of a key, after settling what a dead owner left of it.
@@ -140,16 +150,13 @@ class Store:
             )
         return self._job(self._settled_by_death(row))
 
-    def claim(
-        self, request: RemixRequest, key: str, again: Collection[State], attempt: int | None = None
-    ) -> Job:
+    def claim(self, request: RemixRequest, key: str, may_buy: Callable[[Job], bool]) -> Job:
         """Write that a job is about to be sent, unless its key forbids it.
 
         Args:
             request: The job.
             key: Its key.
-            again: The states from which it may be bought once more.
-            attempt: The attempt that those states must be of, or ``None``.
+            may_buy: Whether a job that is known may be bought once more.
 
         Returns:
             The job, to be sent if its state is now ``INTENT`` and it is ``fresh`` here; else what
@@ -191,11 +198,13 @@ class Store:
             )
         job = self.look(request, key)
         assert job is not None
-        if job.state not in again or (attempt is not None and job.attempt != attempt):
+        if not may_buy(job):
             return job
+        # A doubt outlives an attempt that buys nothing: what it is about may still be charged.
         self._connection.execute(
-            "UPDATE job SET state = 'intent', attempt = attempt + 1, owner = ?, intent_at = ?,"
-            " task_id = NULL, request_id = NULL, reason = NULL, sent_at = NULL,"
+            "UPDATE job SET doubt_at = iif(state = 'in_doubt', coalesce(sent_at, intent_at), NULL),"
+            " state = 'intent', attempt = attempt + 1, owner = ?, intent_at = ?, task_id = NULL,"
+            " request_id = NULL, reason = NULL, sent_at = NULL,"
             " submitted_at = NULL, settled_at = NULL, final = NULL WHERE number = ?",
             (self._owner, now, job.number),
         )
@@ -211,18 +220,28 @@ class Store:
         )  # fmt: skip
 
     def refused(self, job: Job, reason: str, request_id: str | None) -> None:
-        """Write that a job was not bought."""
-        self._update(
-            job, "'intent'", state=State.REFUSED, reason=reason[:_LONGEST_REASON],
-            request_id=request_id, settled_at=time.time(),
-        )  # fmt: skip
+        """Write that an attempt bought nothing; an earlier one that was in doubt still is."""
+        row = self._row(job.key)
+        if row is not None and row["attempt"] == job.attempt:
+            self._bought_nothing(row, reason, request_id)
 
     def withdrawn(self, key: str) -> None:
         """Write that a job of this owner was not sent after all."""
+        row = self._row(key)
+        if row is not None and row["owner"] == self._owner:
+            self._bought_nothing(row, "its caller left before it was sent", None)
+
+    def _bought_nothing(self, row: sqlite3.Row, reason: str, request_id: str | None) -> None:
+        doubted = row["doubt_at"]
+        if doubted is None:
+            state, settled_at = State.REFUSED, time.time()
+        else:
+            state, settled_at = State.IN_DOUBT, None
+            reason = f"an earlier attempt may have bought it; the last did not: {reason}"
         self._connection.execute(
-            "UPDATE job SET state = 'refused', reason = 'its caller left before it was sent',"
-            " settled_at = ? WHERE gateway = ? AND key = ? AND owner = ? AND state = 'intent'",
-            (time.time(), self._gateway, key, self._owner),
+            "UPDATE job SET state = ?, reason = ?, request_id = ?, sent_at = ?, settled_at = ?"
+            " WHERE number = ? AND state = 'intent'",
+            (state, reason[:_LONGEST_REASON], request_id, doubted, settled_at, row["number"]),
         )
 
     def in_doubt(self, job: Job, reason: str, sent_at: float, request_id: str | None) -> None:
@@ -261,12 +280,13 @@ class Store:
             (path, task_id, self._gateway),
         )
 
-    def where(self, task_id: str) -> str | None:
+    def where(self, task_id: str) -> Place | None:
         """Return where a task's video was saved, or was going to be."""
         found = self._connection.execute(
-            "SELECT path FROM job WHERE task_id = ? AND gateway = ?", (task_id, self._gateway)
+            "SELECT path, state FROM job WHERE task_id = ? AND gateway = ? AND path IS NOT NULL",
+            (task_id, self._gateway),
         ).fetchone()
-        return None if found is None else found["path"]
+        return None if found is None else Place(found["path"], found["state"] == State.DOWNLOADED)
 
     def paid(self, keys: Sequence[str]) -> int:
         """Return how many jobs of these keys were bought, or may have been."""

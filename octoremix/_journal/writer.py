@@ -14,9 +14,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from ..errors import JournalBusyError, JournalError, OctoremixError
+from ..errors import JournalBusyError, JournalError, OctoremixError, printable
 
 if TYPE_CHECKING:
     from .store import Store
@@ -36,8 +36,9 @@ MOST_TOGETHER = 1_000
 class _Item:
     work: Work
     future: asyncio.Future[Any] = field(repr=False)
-    intent: bool = False
+    undo: Work | None = None
     record: bool = False
+    tried: bool = False
 
 
 class Writer:
@@ -50,7 +51,7 @@ class Writer:
     def __init__(self, open_store: Callable[[], Store]) -> None:
         self._open_store = open_store
         self._store: Store | None = None
-        self._process = os.getpid()
+        self._process: int | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="octoremix journal")
         self._waiting: list[_Item] = []
         self._committing: asyncio.Future[list[Any]] | None = None
@@ -62,7 +63,7 @@ class Writer:
         return f"<Writer with {len(self._waiting)} records to write>"
 
     def run(
-        self, work: Callable[[Store], _T], *, intent: bool = False, record: bool = False
+        self, work: Callable[[Store], _T], *, undo: Work | None = None, record: bool = False
     ) -> asyncio.Future[_T]:
         """Do some work; the result is there when the disk has it.
 
@@ -71,37 +72,37 @@ class Writer:
         Args:
             work: What to do with the store. It is done again where that may help, so it must
                 change nothing else.
-            intent: Whether it announces a purchase; refused where its outcome might not be kept.
+            undo: Of work that announces a purchase, which is refused where its outcome might not be
+                kept: what takes it back where nobody knows whether the disk has it.
             record: Whether it tells of a purchase that was made. It is kept until it is written.
 
         Raises:
             JournalError: It could not be written. Raised by the future.
         """
         future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        # Looked at here: most records are awaited by nobody.
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._process = self._process or os.getpid()
         if self._process != os.getpid():
-            future.set_exception(
-                JournalError(
-                    "the journal belongs to the process before the fork: open a session here"
-                )
-            )
+            why = "the journal was opened before this process was forked: open it after a fork"
+            _fail(future, JournalError(why))
         elif self._closed:
-            future.set_exception(JournalError("the journal is closed"))
+            _fail(future, JournalError("the journal is closed"))
         else:
-            self._waiting.append(_Item(work, future, intent, record))
-            self._commit_next()
+            self._waiting.append(_Item(work, future, undo, record))
+            if self._committing is None and len(self._waiting) == 1:
+                # With all that is asked for in this turn of the loop: it is one wait for the disk.
+                asyncio.get_running_loop().call_soon(self._commit_next)
         return future
 
     async def flush(self) -> None:
         """Wait until all that was asked for until now is written, or has failed."""
-        while self._committing is not None:
-            await asyncio.wait([self._committing])
+        while self._committing is not None or self._waiting:
+            if self._committing is not None:
+                await asyncio.wait([self._committing])
             await asyncio.sleep(0)
 
     async def aclose(self) -> None:
         """Write what is left and let go of the store."""
-        if self._closed or self._process != os.getpid():
+        if self._closed or self._process not in {None, os.getpid()}:
             return
         await self.flush()
         self._closed = True
@@ -127,7 +128,7 @@ class Writer:
             if item.future.done():
                 continue
             if isinstance(outcome, BaseException):
-                item.future.set_exception(outcome)
+                _fail(item.future, outcome)
             else:
                 item.future.set_result(outcome)
         self._commit_next()
@@ -147,35 +148,54 @@ class Writer:
 
     def _write(self, store: Store, together: list[_Item]) -> list[Any]:
         """Write all of it, or each alone where one of them is to blame."""
+        alone = len(together) == 1
         try:
-            if any(item.intent for item in together):
-                self._check_may_buy(store)
+            self._check_may_write(store, together)
+        except JournalError as error:
+            if alone:
+                return self._failed(together, error)
+            return [outcome for item in together for outcome in self._write(store, [item])]
+        try:
             with store.transaction():
                 return [_outcome(item.work, store) for item in together]
         except Exception as error:  # noqa: BLE001  # its caller gets it
-            if len(together) == 1 or isinstance(error, JournalBusyError):
-                for item in together:
-                    if item.record:
-                        self._unwritten.append(item.work)
-                return [_own(error) for _ in together]
-        return [outcome for item in together for outcome in self._write(store, [item])]
+            if alone or isinstance(error, JournalBusyError):
+                return self._failed(together, error)
+        return [outcome for item in together for outcome in self._write(store, [_again(item)])]
 
-    def _check_may_buy(self, store: Store) -> None:
-        if self._unwritten:
+    def _check_may_write(self, store: Store, together: list[_Item]) -> None:
+        buys = any(item.undo is not None for item in together)
+        if self._unwritten and (buys or any(item.record for item in together)):
+            told = " and nothing was sent" if buys else ""
             raise JournalError(
-                f"{len(self._unwritten)} records of earlier jobs can't be written to the "
-                "journal: make room on its disk, or mend it; nothing was sent"
+                f"{len(self._unwritten)} earlier records can't be written to the journal{told}: "
+                "make room on its disk, or mend it"
             )
-        store.check_room()
+        if buys:
+            store.check_room()
+
+    def _failed(self, together: list[_Item], error: Exception) -> list[Exception]:
+        """Keep what must not be lost, and return the error for each."""
+        for item in together:
+            if isinstance(error, JournalError) and item.record:
+                self._unwritten.append(item.work)
+            elif item.undo is not None and (
+                item.tried or not (self._unwritten or isinstance(error, JournalBusyError))
+            ):
+                self._unwritten.append(item.undo)  # a commit may have come through all the same
+        return [_own(error) for _ in together]
 
     def _write_what_was_left(self, store: Store) -> None:
-        left, self._unwritten = self._unwritten, []
-        for work in left:
+        """Write it in the order in which it came, since one record may build on another."""
+        while self._unwritten:
             try:
                 with store.transaction():
-                    work(store)
-            except Exception:  # noqa: BLE001  # it was told when it failed first
-                self._unwritten.append(work)
+                    self._unwritten[0](store)
+            except JournalError:  # it was told when it failed first
+                return
+            except Exception:
+                log.exception("a record can't be written to the journal, and never will be")
+            del self._unwritten[0]
 
     def _close(self) -> None:
         if self._store is None:
@@ -190,6 +210,24 @@ class Writer:
         self._store.close()
 
 
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    future.set_exception(error)
+    future.exception()  # looked at: most records are awaited by nobody
+
+
+def _again(item: _Item) -> _Item:
+    """Return what to do after a commit failed of which nobody knows whether the disk has it."""
+    work, undo = item.work, item.undo
+    if undo is None:
+        return item
+
+    def anew(store: Store) -> Any:
+        undo(store)
+        return work(store)
+
+    return evolve(item, work=anew, tried=True)
+
+
 def _outcome(work: Work, store: Store) -> Any:
     """Return what comes of some work, also where that is an error that concerns it alone."""
     try:
@@ -200,4 +238,8 @@ def _outcome(work: Work, store: Store) -> Any:
 
 def _own(error: Exception) -> Exception:
     """Return an error for one of those that it concerns: each raises its own."""
-    return copy.copy(error) if isinstance(error, OctoremixError) else error
+    if isinstance(error, OctoremixError):
+        return copy.copy(error)
+    failed = JournalError(f"the journal failed: {type(error).__name__}: {printable(error)}")
+    failed.__cause__ = error
+    return failed

@@ -14,11 +14,19 @@ from typing import Any
 from attrs import frozen
 
 from .._wire import Reading, error_of, load_json, read_id, status_of, unwrap, usage_of
-from ..errors import APIError, ConfigurationError, quoted
+from ..errors import APIError, ConfigurationError, TaskNotFoundError, quoted
 from ..models import KeyUsage, TaskStatus, check_task_id
 from .responses import Response, invalid, named, poll_floor, redirected
 
-__all__ = ["Refused", "Unclear", "read_accepted", "read_error", "read_task", "read_usage"]
+__all__ = [
+    "Refused",
+    "Unclear",
+    "read_accepted",
+    "read_content_error",
+    "read_error",
+    "read_task",
+    "read_usage",
+]
 
 # The gateway gave up on its upstream, which may still do the job.
 _UPSTREAM_TIMEOUTS = frozenset({504, 524})
@@ -118,6 +126,19 @@ def read_error(response: Response, task_id: str | None = None) -> APIError:
     if isinstance(document, dict):
         return invalid(response, "a task's object where a video belongs", task_id=task_id)
     return document.error
+
+
+def read_content_error(response: Response, task_id: str) -> APIError:
+    """Name the error of a ``/content`` that brought no video.
+
+    There a 404 in the gateway's own JSON is an unknown task; elsewhere that is a 400 with a code.
+    """
+    error = read_error(response, task_id)
+    if response.status != HTTPStatus.NOT_FOUND or not error.from_gateway:
+        return error
+    unknown = TaskNotFoundError(str(error))
+    vars(unknown).update(vars(error))
+    return unknown
 
 
 def _judge(response: Response, task_id: str | None = None) -> dict[str, Any] | Refused | Unclear:

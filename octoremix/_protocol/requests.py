@@ -158,6 +158,10 @@ class API:
             or (url.raw_host == origin.raw_host and url.port == origin.port)
         )
 
+    def is_own_host(self, url: URL) -> bool:
+        """Whether an address is on the gateway's own host, on whatever port."""
+        return (url.raw_host or "").lower() == (self.origin.raw_host or "").lower()
+
     def _url(self, path: str) -> URL:
         return self.base_url.with_path(self._path + path, encoded=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from datetime import UTC, datetime
 
 from .._journal import Job, Ledger, State
 from .._wire import Reading
@@ -55,7 +56,7 @@ class Keeper:
     def __repr__(self) -> str:
         return f"<Keeper with {len(self._unwritten)} unwritten jobs>"
 
-    async def known(self, order: Order) -> RemixFuture | None:
+    async def known(self, order: Order, purchase: Purchase) -> RemixFuture | None:
         """Return the future of a job that was bought before, or ``None`` if it is to be bought.
 
         While another process is buying it, its id is waited for.
@@ -65,28 +66,33 @@ class Keeper:
             SubmitOutcomeUnknownError: It may have been bought.
             KeyReusedError: The key stands for another request.
         """
-        if self._ledger is None or not order.named:
+        # A key of our own may be known too, where its doubt was settled between two attempts.
+        if self._ledger is None or not (order.named or purchase.attempt):
             return None
         loop = asyncio.get_running_loop()
         pause, attempt, until = _FIRST_LOOK, 0, 0.0
         while True:
+            job = await self._ledger.look(order.request, order.key)
+            if job is None or job.state is not State.INTENT:
+                purchase.elsewhere = None
+                self._unwritten.pop(order.key, None)
+                if job is None or purchase.may_buy(job):
+                    return None
+                return order.take_up(job)
             if (future := self._unwritten.get(order.key)) is not None:
                 return future
-            job = await self._ledger.look(order.request, order.key)
-            if job is None or order.may_buy(job):
-                return None
-            if job.state is not State.INTENT:
-                return order.take_up(job)
+            patience = self._timeout + _MARGIN
             if job.attempt != attempt:
                 # The loop's clock measures, for that of the wall may be set meanwhile.
-                left = job.intent_at + self._timeout + _MARGIN - time.time()
+                left = min(job.intent_at + patience - time.time(), patience)
                 attempt, until = job.attempt, loop.time() + left
+            purchase.elsewhere = outcome_unknown(
+                order.request,
+                datetime.fromtimestamp(job.intent_at, UTC),
+                "whoever sent it, perhaps another process, has not told yet what came of it",
+            )
             if loop.time() >= until:
-                raise outcome_unknown(
-                    order.request,
-                    None,
-                    "the process that sent it lives and has not told what came of it",
-                )
+                raise purchase.elsewhere
             await asyncio.sleep(pause)
             pause = min(1.5 * pause, _LONGEST_PAUSE)
 
@@ -99,16 +105,14 @@ class Keeper:
         """
         if self._ledger is None:
             return None
-        again = order.again
-        if purchase.doubt is not None:  # and yet another attempt: it was asked for
-            again |= {State.IN_DOUBT}
         try:
-            job = await self._ledger.claim(order.request, order.key, again, order.attempt)
+            job = await self._ledger.claim(order.request, order.key, purchase.may_buy)
         except asyncio.CancelledError:
             self._ledger.withdrawn(order.key)
             raise
         if not job.fresh:
             raise KnownJobError
+        purchase.attempt = job.attempt
         return job
 
     async def accepted(self, job: Job | None, reading: Reading, future: RemixFuture) -> None:
@@ -137,12 +141,13 @@ class Keeper:
             self._ledger.withdrawn(job.key)  # its caller left, and is not kept waiting
             return
         request_id = getattr(error, "request_id", None)
-        if _leaves_doubt(error):
+        reason = _reason(error, texts=self._ledger.store_prompts)
+        if _bought_nothing(error):
+            writing = self._ledger.refused(job, reason, request_id)
+        else:
             sent_at = purchase.sent_at
             moment = job.intent_at if sent_at is None else sent_at.timestamp()
-            writing = self._ledger.in_doubt(job, str(error), moment, request_id)
-        else:
-            writing = self._ledger.refused(job, str(error), request_id)
+            writing = self._ledger.in_doubt(job, reason, moment, request_id)
         try:
             await writing
         except JournalError as failure:  # what is told is what happened to the job
@@ -153,8 +158,17 @@ class Keeper:
             )
 
 
-def _leaves_doubt(error: BaseException) -> bool:
-    """Whether a job may have been bought although its POST ended in an error."""
+def _bought_nothing(error: BaseException) -> bool:
+    """Whether the error of a submit says for sure that nothing was bought."""
     if isinstance(error, APIError):
-        return not error.safe_to_resubmit  # a redirect, or the gateway's upstream was too slow
-    return isinstance(error, SubmitOutcomeUnknownError) or not isinstance(error, OctoremixError)
+        return error.safe_to_resubmit
+    return isinstance(error, OctoremixError) and not isinstance(error, SubmitOutcomeUnknownError)
+
+
+def _reason(error: BaseException, *, texts: bool) -> str:
+    """Return what is kept of an error; its text may quote the prompt."""
+    if texts:
+        return str(error)
+    if isinstance(error, APIError):
+        return f"{type(error).__name__} ({error.status})"
+    return type(error).__name__

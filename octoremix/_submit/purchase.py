@@ -11,21 +11,17 @@ from attrs import field, frozen
 
 from .._journal import Job, State
 from .._wire import Reading
-from ..errors import SubmitOutcomeUnknownError, quoted
+from ..errors import OctoremixError, SubmitOutcomeUnknownError, quoted
 from ..futures import RemixFuture
 from ..models import RemixRequest
 
 __all__ = [
     "ENDED_BADLY",
-    "NEVER_BOUGHT",
     "Order",
     "Purchase",
     "current_purchase",
     "outcome_unknown",
 ]
-
-NEVER_BOUGHT = frozenset({State.REFUSED})
-"""What is bought once more without asking."""
 
 ENDED_BADLY = frozenset({State.FAILED, State.CANCELLED, State.EXPIRED, State.ABANDONED})
 """What a caller may ask to be bought once more."""
@@ -40,28 +36,29 @@ class Order:
         accept: Follows the task that was just bought, also when its caller has gone.
         take_up: Returns the future of a job that the journal knows already, or raises its outcome.
         named: Whether the key is the caller's, so that the journal may know it.
-        again: The states in the journal from which it is bought once more.
+        again: The states in the journal from which it is bought once more, besides that in which
+            nothing was bought.
         attempt: The attempt that those states must be of, or ``None``.
         known_only: Whether to take it up if it was bought before, and else to leave it.
+        halted: Done once it is not to be bought any more, unless its request is out; or ``None``.
+        failed: Told of an attempt that failed, before another job gets its slot; or ``None``.
     """
 
     request: RemixRequest
     accept: Callable[[Reading], RemixFuture] = field(repr=False)
     take_up: Callable[[Job], RemixFuture] = field(repr=False)
     named: bool = False
-    again: frozenset[State] = NEVER_BOUGHT
+    again: frozenset[State] = frozenset()
     attempt: int | None = None
     known_only: bool = False
+    halted: asyncio.Future[None] | None = field(default=None, repr=False)
+    failed: Callable[[OctoremixError], None] | None = field(default=None, repr=False)
 
     @property
     def key(self) -> str:
         """The key, of an order that has one."""
         assert self.request.key is not None
         return self.request.key
-
-    def may_buy(self, job: Job) -> bool:
-        """Whether a job that the journal knows is to be bought once more."""
-        return job.state in self.again and self.attempt in {None, job.attempt}
 
 
 class Purchase(asyncio.Task[RemixFuture]):
@@ -80,6 +77,8 @@ class Purchase(asyncio.Task[RemixFuture]):
         callers: How many wait for it.
         abandoned: Whether the last of them has gone.
         doubt: What became of an attempt that may have bought the job, or ``None``.
+        elsewhere: What to tell while another process buys the job, or ``None``.
+        attempt: Which attempt of the job it announced last, or ``None``.
     """
 
     order: Order
@@ -90,6 +89,19 @@ class Purchase(asyncio.Task[RemixFuture]):
     callers = 0
     abandoned = False
     doubt: SubmitOutcomeUnknownError | None = None
+    elsewhere: SubmitOutcomeUnknownError | None = None
+    attempt: int | None = None
+
+    def may_buy(self, job: Job) -> bool:
+        """Whether a job that the journal knows is to be bought once more."""
+        if job.state is State.REFUSED:
+            return True
+        again, attempt = self.order.again, self.order.attempt
+        if self.attempt is not None:  # what others bought since then is not what was asked for
+            may_pay_twice = self.doubt is not None or State.IN_DOUBT in again
+            again = frozenset({State.IN_DOUBT} if may_pay_twice else ())
+            attempt = self.attempt
+        return job.state in again and attempt in {None, job.attempt}
 
     def cancel(self, msg: Any | None = None) -> bool:
         return False if self.out else super().cancel(msg)

@@ -31,6 +31,7 @@ from ..errors import (
     APITimeoutError,
     KeyReusedError,
     NotSubmittedError,
+    OctoremixError,
     RateLimitError,
     SessionClosedError,
     SubmitOutcomeUnknownError,
@@ -49,6 +50,7 @@ log = logging.getLogger("octoremix")
 
 _GOES_ON = "was out already and goes on: its id will be logged, and its task followed"
 _OTHERS_WAIT = "goes on, for others wait for the same key"
+_HALTED = "it was halted before it was sent, and nothing was bought"
 
 
 class Send(Protocol):
@@ -129,6 +131,7 @@ class Submitter:
             APIError: The gateway refused.
             JournalError: The journal can't be written, or forbids it.
             RemixError: The key stands for a job that ended without a video.
+            NotSubmittedError: It was known to nobody, or halted before anything was sent.
             SessionClosedError: The session was closed before anything was sent.
         """
         purchase = self._joined(order) or self._begun(order)
@@ -136,6 +139,7 @@ class Submitter:
         purchase.abandoned = False
         request = order.request
         try:
+            await self._halting(purchase, order.halted)
             await asyncio.wait([purchase], timeout=timeout)
         except asyncio.CancelledError as error:
             purchase.callers -= 1
@@ -150,12 +154,27 @@ class Submitter:
                 raise outcome_unknown(
                     request, purchase.sent_at, f"its caller left after {timeout:g} s; it {why}"
                 )
-            raise purchase.doubt or APITimeoutError(
-                f"nothing was sent within {timeout:g} s, and nothing was bought"
+            raise (
+                purchase.doubt
+                or purchase.elsewhere
+                or APITimeoutError(f"nothing was sent within {timeout:g} s, and nothing was bought")
             )
         if purchase.cancelled():
+            if purchase.elsewhere is not None:
+                raise purchase.elsewhere
+            if _is_halted(purchase):
+                raise NotSubmittedError(_HALTED)
             raise SessionClosedError("the session was closed before this job was sent; it is free")
         return purchase.result()
+
+    async def _halting(self, purchase: Purchase, halted: asyncio.Future[None] | None) -> None:
+        """Wait for a purchase until it is halted, and cancel it then, for its only caller."""
+        if halted is None:
+            return
+        either: list[asyncio.Future[Any]] = [purchase, halted]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not purchase.done() and _is_halted(purchase) and purchase.cancel():
+            self._forget(purchase)  # nobody shall join what is about to end
 
     def _joined(self, order: Order) -> Purchase | None:
         """Return the purchase that is under way for the same key."""
@@ -232,7 +251,7 @@ class Submitter:
     async def _buy(self, order: Order) -> RemixFuture:
         purchase = current_purchase()
         while True:
-            known = await self._keeper.known(order)
+            known = await self._keeper.known(order, purchase)
             if known is not None:
                 return known
             if order.known_only:
@@ -263,11 +282,17 @@ class Submitter:
         purchase = current_purchase()
         async with self._slots:
             await self._permit()
+            if _is_halted(purchase):
+                raise NotSubmittedError(_HALTED)
             job = await self._keeper.announce(order, purchase)
             try:
                 accepted = await self._bought(order.request, purchase, job)
                 future = order.accept(accepted)
                 await self._keeper.accepted(job, accepted, future)
+            except OctoremixError as error:
+                if order.failed is not None:
+                    order.failed(error)
+                raise
             finally:
                 purchase.out = False
         if self._notify is not None:
@@ -356,3 +381,9 @@ class Submitter:
         now = asyncio.get_running_loop().time()
         pause = self._pace.submit_refused(started, now, error.retry_after)
         tell_pause("submits", pause, self._notify)
+
+
+def _is_halted(purchase: Purchase) -> bool:
+    """Whether nobody wants the job any more: its order is halted, and nobody else waits for it."""
+    halted = purchase.order.halted
+    return halted is not None and halted.done() and purchase.callers <= 1

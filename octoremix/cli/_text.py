@@ -15,6 +15,7 @@ __all__ = [
     "human_duration",
     "human_size",
     "jobs_of",
+    "seconds_in",
     "shell_command",
     "slug",
 ]
@@ -23,6 +24,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # What Windows keeps for itself, with any suffix.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _LONGEST_NAME = 100
+_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smhdw])", re.ASCII)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SMALL_WORDS = frozenset({"a", "all", "an", "and", "in", "of", "the", "to", "up"})
 
 
@@ -63,6 +66,12 @@ def human_size(size: int) -> str:
             return f"{amount:.0f} {unit}" if amount >= 99.5 else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.1f} GB"
+
+
+def seconds_in(text: str) -> float | None:
+    """Return a duration such as ``30d``, ``12h`` or ``90m`` in seconds; ``None`` if it is none."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    return None if match is None else float(match[1]) * _UNITS[match[2]]
 
 
 def human_duration(seconds: float) -> str:

@@ -1,0 +1,77 @@
+"""What the journal costs: in submits per second, in a submit's time, and in pauses of the loop."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from figures import Figure
+from processes import HEAP_KEPT, Sample, middle, sample, server
+
+SAMPLES = 5
+TOGETHER, SUBMITS = 200, 2000
+ALONE = 200
+"""Submits one after the other, whose time is compared with that of the disk."""
+
+SLOTS = 16
+"""At a time while the disk is slow: the default of a session."""
+
+
+def measure() -> Iterator[Figure]:
+    with server() as url, tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        address = f"{url}/submits"
+        yield _rate(address, folder)
+        yield _median(address, folder)
+        arguments = address, _fresh(folder), SLOTS, 60 * SLOTS
+        lag = sample("sample_slow_disk.py", *arguments, environment=HEAP_KEPT)
+    yield Figure(
+        name="loop's lag, p99, disk of 50 ms",
+        value=lag["p99"],
+        unit="ms",
+        beside=("longest", lag["longest"]),
+        limit=5,
+    )
+
+
+def _rate(url: str, folder: str) -> Figure:
+    bare: list[Sample] = []
+    kept: list[Sample] = []
+    for _ in range(SAMPLES):
+        bare.append(_submits(url, "", TOGETHER, SUBMITS))
+        kept.append(_submits(url, _fresh(folder), TOGETHER, SUBMITS))
+    # A rate of at least 0.8 times is a time of at most 1.25 times.
+    return Figure(
+        name="a submit of 200, with a journal",
+        value=1e6 / middle(kept, "rate"),
+        unit="µs",
+        base=1e6 / middle(bare, "rate"),
+        limit=1.25,
+    )
+
+
+def _median(url: str, folder: str) -> Figure:
+    bare: list[Sample] = []
+    kept: list[Sample] = []
+    disk: list[Sample] = []
+    for _ in range(SAMPLES):
+        disk.append(sample("sample_disk.py", folder))
+        bare.append(_submits(url, "", 1, ALONE))
+        kept.append(_submits(url, _fresh(folder), 1, ALONE))
+    sync = middle(disk, "sync")
+    return Figure(
+        name="a submit alone, longer by",
+        value=middle(kept, "median") - middle(bare, "median"),
+        unit="ms",
+        beside=("a sync", sync),
+        limit=2.5 * sync + 1,
+    )
+
+
+def _submits(url: str, folder: str, together: int, count: int) -> Sample:
+    return sample("sample_submits.py", url, folder, together, count, environment=HEAP_KEPT)
+
+
+def _fresh(folder: str) -> str:
+    """Return a new folder in another, for a journal without a past."""
+    return tempfile.mkdtemp(dir=folder)
