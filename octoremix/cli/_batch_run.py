@@ -27,6 +27,7 @@ from ..errors import printable
 from ._batch_display import COUNTED, Progress, shown
 from ._exit import Code, verdict_on
 from ._input import Line
+from ._leftovers import remove_leftovers
 from ._results import FILE_NAME, Results
 from ._run import Run
 from ._text import human_duration, jobs_of
@@ -70,6 +71,7 @@ class BatchRun:
             batch: Of the lines, and telling its progress to `progressed`.
         """
         self._results = await asyncio.to_thread(Results, self.folder, self._troubled)
+        await self._tidy()
         self.progress = Progress(len(self.lines))
         self.run.noticed = self._noticed
         self.run.output.untold = ("a batch was left early",)
@@ -85,6 +87,11 @@ class BatchRun:
             self.run.finish = self.run.noticed = None
             self._stopped = batch.stopped
             self._results.close()
+
+    async def _tidy(self) -> None:
+        known = await self.session.history()
+        names = [Path(entry.path).name for entry in known if entry.path is not None]
+        await asyncio.to_thread(remove_leftovers, self.folder, names)
 
     def used(self, quota: float) -> None:
         """Note how much quota was used meanwhile."""

@@ -26,6 +26,7 @@ from octoremix.cli._batch_display import COUNTED, Progress, drawn
 from octoremix.cli._batch_order import folder_of
 from octoremix.cli._batch_plan import GUESS, Plan, described, plan
 from octoremix.cli._input import Line
+from octoremix.cli._leftovers import remove_leftovers
 from octoremix.cli._results import Results, check_unused
 
 if TYPE_CHECKING:
@@ -334,3 +335,15 @@ def test_a_file_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").mkdir()
     with pytest.raises(ConfigurationError, match=r"results\.jsonl can't be written: Is a"):
         Results(tmp_path, pytest.fail)
+
+
+def test_only_what_is_left_of_its_own_downloads_is_removed(tmp_path: Path) -> None:
+    """Unfinished files of the batch's videos go; whatever else lies in the folder stays."""
+    long = "k" * 60 + ".mp4"
+    mine = ["a.mp4.0123abcd.part", f"{long[:50]}.0123abcd.part"]
+    others = ["b.mp4.0123abcd.part", "a.mp4.part", "a.mp4", "a.mp4.0123abcd.part.txt"]
+    for name in (*mine, *others):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path, ["a.mp4", long])
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(others)
+    remove_leftovers(tmp_path / "gone", ["a.mp4"])
