@@ -71,11 +71,11 @@ class BatchRun:
             batch: Of the lines, and telling its progress to `progressed`.
         """
         self._results = await asyncio.to_thread(Results, self.folder, self._troubled)
-        await self._tidy()
         self.progress = Progress(len(self.lines))
         self.run.noticed = self._noticed
         self.run.output.untold = ("a batch was left early",)
         try:
+            await self._tidy()
             async with shown(self.progress, self.run.output), batch:
                 self.run.finish = lambda: self._finish(batch)
                 async for outcome in batch:

@@ -7,6 +7,8 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from octoremix import Session
 
 from .batches import BATCH, results, until
@@ -54,6 +56,7 @@ def check_proof(gateway: Emulator, folder: Path, count: int) -> Counter[str]:
     return Counter(job["event"] for job in last.values())
 
 
+@pytest.mark.timeout(900)  # for as many jobs as one likes
 def test_a_batch_that_is_killed_twice(
     launch: Launch, start_gateway: Callable[..., Emulator], jobs: Any, tmp_path: Path
 ) -> None:
