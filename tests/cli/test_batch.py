@@ -270,7 +270,7 @@ def test_a_gateway_that_answers_524_is_not_asked_on(
     said = {name["event"] for name in results(tmp_path / "list").values()}
     assert said == {"in_doubt", "not_submitted"}
     write("a new one, before those in doubt", *map(str, range(300)))
-    again = octoremix("batch", "list.jsonl", *BUY, at=server)
+    again = octoremix("batch", "list.jsonl", "--concurrency", "1", *BUY, at=server)
     assert sum(method == "POST" for method, _ in server.requests) == 6
     assert again.code == 4
     assert "more than 5 are in doubt: settle them before anything is bought" in again.err
