@@ -56,6 +56,13 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "report", *(("--fail-under=0",) if session.posargs else ()))
 
 
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The report page in the system's Chromium: playing, filters, accessibility, no other host."""
+    session.install("-e", ".[demo]", *_group("tests"), *_group("browser"))
+    session.run("pytest", *(session.posargs or ("tests/browser",)))
+
+
 @nox.session(python=["3.12", "3.13"])
 def tests_on(session: nox.Session) -> None:
     """The suite on another interpreter."""

@@ -1,5 +1,7 @@
 """An asyncio client for OctopusX's video-remix API: submit, get a future, await it."""
 
+from ._batch import Batch, BatchEvent, Outcome, RemixChain
+from ._download import DownloadStream
 from ._journal import SQLiteJournal
 from ._version import __version__
 from .errors import (
@@ -17,6 +19,7 @@ from .errors import (
     JournalError,
     KeyReusedError,
     NotAVideoError,
+    NotSubmittedError,
     OctoremixError,
     PermissionDeniedError,
     PollingFailedError,
@@ -32,12 +35,13 @@ from .errors import (
     SubmitOutcomeUnknownError,
     TaskLostError,
     TaskNotFoundError,
+    TooLargeError,
     UnexpectedRedirectError,
     WaitError,
     WaitTimeoutError,
 )
 from .futures import RemixFuture
-from .models import Event, RemixRequest, SessionStats, TaskStatus, Video, VideoError
+from .models import Event, KeyUsage, RemixRequest, SessionStats, TaskStatus, Video, VideoError
 from .policies import PollPolicy, RetryPolicy
 from .records import InDoubt, JournalEntry
 from .session import Session
@@ -48,9 +52,12 @@ __all__ = [
     "APITimeoutError",
     "AuthenticationError",
     "BadRequestError",
+    "Batch",
+    "BatchEvent",
     "ConfigurationError",
     "DetachedError",
     "DownloadError",
+    "DownloadStream",
     "Event",
     "InDoubt",
     "IncompleteDownloadError",
@@ -59,14 +66,18 @@ __all__ = [
     "JournalEntry",
     "JournalError",
     "KeyReusedError",
+    "KeyUsage",
     "NotAVideoError",
+    "NotSubmittedError",
     "OctoremixError",
+    "Outcome",
     "PermissionDeniedError",
     "PollPolicy",
     "PollingFailedError",
     "QuotaExceededError",
     "RateLimitError",
     "RemixCancelledError",
+    "RemixChain",
     "RemixError",
     "RemixExpiredError",
     "RemixFailedError",
@@ -83,6 +94,7 @@ __all__ = [
     "TaskLostError",
     "TaskNotFoundError",
     "TaskStatus",
+    "TooLargeError",
     "UnexpectedRedirectError",
     "Video",
     "VideoError",

@@ -10,15 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
-from typing import Any, Protocol
 from urllib.parse import quote
 
 from attrs import define, frozen
 
 from ._journal import Ledger
-from ._protocol import API, Request, Response
+from ._protocol import Response
 from ._wire import load_json
 from .errors import OctoremixError
 from .records import InDoubt
@@ -37,14 +36,6 @@ _CONSUMED = 2
 
 _EARLIER, _LATER = 5.0, 60.0
 """Seconds by which the gateway's clock may be behind ours, and a record later than its request."""
-
-
-class Send(Protocol):
-    """Sends one request and returns its answer."""
-
-    def __call__(
-        self, request: Request, *, timeout: float | None
-    ) -> Coroutine[Any, Any, Response]: ...
 
 
 @frozen
@@ -68,10 +59,8 @@ class Evidence:
     """Looks for jobs in doubt in the gateway's log.
 
     Args:
-        api: Builds the request.
-        send: Sends it.
+        ask: Asks the gateway for the log.
         ledger: Tells which charges are accounted for.
-        request_timeout: Seconds that the look may take.
         submit_timeout: Seconds that the answer to a submit may take: so long after it was sent, a
             job may still be charged.
         now: The time of the wall clock, in seconds since 1970.
@@ -79,25 +68,21 @@ class Evidence:
 
     def __init__(
         self,
-        api: API,
-        send: Send,
+        ask: Callable[[], Awaitable[Response]],
         ledger: Ledger,
         *,
-        request_timeout: float,
         submit_timeout: float,
         now: Callable[[], float],
     ) -> None:
-        self._api = api
-        self._send = send
+        self._ask_gateway = ask
         self._ledger = ledger
-        self._request_timeout = request_timeout
         self._submit_timeout = submit_timeout
         self._now = now
         self._log: _Log | None = None
         self._looking = asyncio.Lock()
 
     def __repr__(self) -> str:
-        return f"<Evidence from {self._api.origin}>"
+        return f"<Evidence for {self._ledger}>"
 
     async def look(self, doubts: Iterable[InDoubt]) -> dict[str, str]:
         """Return what the log tells of each doubt, by its key; one request at most is sent.
@@ -130,7 +115,7 @@ class Evidence:
 
     async def _ask(self) -> list[_Charge] | None:
         try:
-            response = await self._send(self._api.key_log(), timeout=self._request_timeout)
+            response = await self._ask_gateway()
         except OctoremixError as error:
             log.info("the key's log can't be read: %s", error)
             return None

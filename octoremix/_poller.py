@@ -16,6 +16,7 @@ from typing import Any
 
 from ._alarm import Alarm
 from ._pace import Pace
+from ._permits import tell_pause
 from ._schedule import EndEveryWait, Schedule, refusal
 from ._timetable import FollowedTask
 from ._wire import Reading
@@ -249,9 +250,10 @@ class Poller:
     def _next_turn(self, now: float) -> float:
         """Return when the runner has something to do next."""
         until = min(self._schedule.next_deadline(), *self._polls.values(), math.inf)
-        if len(self._polls) < self._policy.concurrency:
-            until = min(until, max(self._schedule.next_poll(), self._pace.poll_at(now)))
-        return until
+        room = len(self._polls) < self._policy.concurrency
+        due = self._schedule.next_poll() if room else math.inf
+        self._pace.polls_wait = due <= now
+        return min(until, max(due, self._pace.poll_at(now)))
 
     async def _poll(self, loop: asyncio.AbstractEventLoop, task: FollowedTask, now: float) -> None:
         """Poll a task, and then whatever else is due, until nothing is."""
@@ -357,10 +359,7 @@ class Poller:
 
     def _cool_down(self, error: RateLimitError, sent_at: float, now: float) -> None:
         pause = self._pace.poll_refused(sent_at, now, error.retry_after)
-        if pause is not None:
-            log.info("polls and submits pause for %.1f s after a 429", pause)
-            if self._notify is not None:
-                self._notify(Event(kind="cool_down", delay=pause))
+        tell_pause("polls and submits", pause, self._notify)
 
     def _settle(self, task: FollowedTask, outcome: Video | OctoremixError) -> None:
         task.handle._settle(outcome)

@@ -8,18 +8,17 @@ from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from ._protocol import API, Request, Response, read_task
+from ._protocol import API, Request, Response, read_task, read_usage
 from ._wire import Reading
 from .errors import (
     APIConnectionError,
     APIError,
-    IncompleteDownloadError,
     OctoremixError,
     RateLimitError,
     ServerError,
     quoted,
 )
-from .models import TaskStatus, Video
+from .models import KeyUsage, TaskStatus, Video
 from .policies import RetryPolicy, retrying
 
 __all__ = ["Queries", "may_be_repeated"]
@@ -30,7 +29,10 @@ _RECORD_TIMEOUT = 10.0
 _MARGIN = 0.5
 """Seconds that a look at the older route may take, and that it leaves of a poll's time."""
 
-_PASSING = (APIConnectionError, RateLimitError, ServerError, IncompleteDownloadError)
+_PASSING = (APIConnectionError, RateLimitError, ServerError)
+
+
+Permit = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Send(Protocol):
@@ -52,13 +54,17 @@ class Queries:
     Args:
         api: Builds the requests.
         send: Sends them.
+        permit: Waits until one may be sent; a poll that is sent here has its permit already.
         retry: When one query of a caller's is repeated; a poll is repeated by the schedule.
         timeout: Seconds that one query of a caller's may take; a poll is timed by the poller.
     """
 
-    def __init__(self, api: API, send: Send, retry: RetryPolicy, *, timeout: float) -> None:
+    def __init__(
+        self, api: API, send: Send, permit: Permit, retry: RetryPolicy, *, timeout: float
+    ) -> None:
         self._api = api
         self._send = send
+        self._permit = permit
         self._retry = retry
         self._timeout = timeout
 
@@ -71,6 +77,24 @@ class Queries:
         attempts = retrying(self._retry, may_be_repeated)
         reading: Reading = await attempts(self._ask, self._api.query, task_id, self._timeout)
         return reading.video
+
+    async def usage(self) -> KeyUsage:
+        """Ask what the key was given and has used.
+
+        Raises:
+            OctoremixError: There was no good answer.
+        """
+        await self._permit()
+        return read_usage(await self._send(self._api.key_usage(), timeout=self._timeout))
+
+    async def key_log(self) -> Response:
+        """Ask for the records of what the key was charged for, once.
+
+        Raises:
+            OctoremixError: There was no answer.
+        """
+        await self._permit()
+        return await self._send(self._api.key_log(), timeout=self._timeout)
 
     async def poll(
         self, task_id: str, last: Reading | None, stalled: bool, until: float
@@ -112,10 +136,12 @@ class Queries:
         if left <= 0:
             return None
         try:
-            timeout = min(left, _RECORD_TIMEOUT)
-            record = await self._ask(self._api.legacy_query, task_id, timeout)
-        except OctoremixError as error:
-            log.debug("no record of task %s on the older route: %s", quoted(task_id), error)
+            # Timed as a whole: the wait for a permit is a part of the poll's time too.
+            async with asyncio.timeout(min(left, _RECORD_TIMEOUT)):
+                record = await self._ask(self._api.legacy_query, task_id, None)
+        except (OctoremixError, TimeoutError) as error:
+            why = str(error) or "no answer in time"
+            log.debug("no record of task %s on the older route: %s", quoted(task_id), why)
             return None
         return None if record.status is TaskStatus.UNKNOWN else record
 
@@ -123,8 +149,9 @@ class Queries:
         self,
         build: Callable[[str], Request],
         task_id: str,
-        timeout: float,
+        timeout: float | None,
     ) -> Reading:
+        await self._permit()
         try:
             response = await self._send(build(task_id), timeout=timeout)
             return read_task(response, task_id)

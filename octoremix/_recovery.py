@@ -129,4 +129,5 @@ def _doubt(job: Job, request: RemixRequest | None) -> SubmitOutcomeUnknownError:
         request=request,
         sent_at=sent_at,
         request_id=job.request_id,
+        abandoned=job.state is State.ABANDONED,
     )

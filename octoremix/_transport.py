@@ -24,6 +24,7 @@ from ._environment import (
     environment_proxy,
     environment_ssl,
 )
+from ._guard import check_host, guarded_connector, uses_proxy
 from ._protocol import API, Request, Response, is_loopback
 from ._translation import translated
 from ._version import __version__
@@ -85,15 +86,14 @@ class Stream:
     _key: APIKey = field(repr=False)
     _timeout: float = field(repr=False)
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Yield the body as it comes.
+    async def read(self) -> bytes:
+        """Return the next bytes of the body as they come, none at its end.
 
         Raises:
             APITimeoutError: Nothing came for the session's ``request_timeout``.
             APIConnectionError: It was cut off.
         """
-        while chunk := await translated(self._content.readany(), self.url, self._timeout):
-            yield chunk
+        return await translated(self._content.readany(), self.url, self._timeout)
 
     async def refusal(self) -> Response:
         """Read the beginning of an answer that is no video, and blot out the key.
@@ -122,6 +122,9 @@ class Transport:
         ssl: An `ssl.SSLContext`, ``False`` to verify nothing, ``None`` for the default.
         headers: Further headers for calls to the gateway.
         timeout: Seconds that a download's opening, and each silence in it, may take.
+        permit: Waits until a download from the gateway itself may be opened. A call has its permit
+            before it comes here.
+        allow_private_links: Whether downloads may go to addresses that are not public.
     """
 
     def __init__(
@@ -134,11 +137,16 @@ class Transport:
         ssl: ssl.SSLContext | bool | None,
         headers: Mapping[str, str] | None,
         timeout: float,
+        permit: Callable[[], Coroutine[Any, Any, None]],
+        allow_private_links: bool = False,
     ) -> None:
         self._api = api
         self._key = key
+        self._permit = permit
         self._theirs = http
         self._ours: aiohttp.ClientSession | None = None
+        self._guarded: aiohttp.ClientSession | None = None
+        self._allow_private_links = allow_private_links
         self._closed = False
         self._proxy = check_proxy(proxy)
         self._ssl = check_ssl(ssl)
@@ -188,12 +196,19 @@ class Transport:
         Its body comes as it is sent, without being decoded from a content coding.
 
         Raises:
+            DownloadError: The address is none where a link may lead.
             APITimeoutError: No answer began in time.
             APIConnectionError: There was no answer.
         """
-        further = self._further if self._api.is_own(url) else {}
+        trusted = self._allow_private_links or self._api.is_own_host(url)
+        if not trusted:
+            check_host(url)
+        further: Mapping[str, str] = {}
+        if self._api.is_own(url):
+            further = self._further
+            await self._permit()
         headers = {"User-Agent": _USER_AGENT, **further, **headers}
-        opening = self._open("GET", url, None, headers, decode=False)
+        opening = self._open("GET", url, None, headers, decode=False, trusted=trusted)
         response = await translated(opening, url, self._timeout, self._key)
         async with response:
             yield Stream(
@@ -208,8 +223,9 @@ class Transport:
     async def aclose(self) -> None:
         """Close our own connections; the caller's session stays as it is."""
         self._closed = True
-        if self._ours is not None:
-            await self._ours.close()
+        for client in (self._ours, self._guarded):
+            if client is not None:
+                await client.close()
 
     async def _exchange(self, request: Request, on_sent: Callable[[], None] | None) -> Response:
         body = None
@@ -234,12 +250,15 @@ class Transport:
         headers: Mapping[str, str],
         *,
         decode: bool = True,
+        trusted: bool = True,
     ) -> aiohttp.ClientResponse:
         client, proxy = self._client(), self._proxy_for(url)
+        if not trusted and proxy is None and not uses_proxy(self._theirs, url):
+            client = self._guarded_client()
         # From here on no error of ours may pass: this frame comes to hold the key.
         own = self._api.is_own(url)
         middlewares: tuple[Any, ...] | None = None
-        if self._theirs is None:
+        if client is not self._theirs:
             headers = await self._key.headers(headers) if own else headers
         else:
             credentials = await self._key.headers({}) if own else {}
@@ -265,17 +284,20 @@ class Transport:
             raise SessionClosedError("the session is closed: make a new one")
         client = self._theirs or self._ours
         if client is None:
-            needed = self._api.base_url.scheme == "https"
-            verify = environment_ssl(needed=needed) if self._ssl is None else True
-            client = self._ours = aiohttp.ClientSession(
-                # Requests are bounded before they come here; a full pool would be a false timeout.
-                connector=aiohttp.TCPConnector(limit=0, ssl=verify),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,  # it would read .netrc, and start a thread for each call
-            )
+            # Requests are bounded before they come here; a full pool would be a false timeout.
+            client = self._ours = _made(aiohttp.TCPConnector(limit=0, ssl=self._verify()))
         if client.closed:
             raise SessionClosedError("the aiohttp.ClientSession given as http= is closed")
         return client
+
+    def _guarded_client(self) -> aiohttp.ClientSession:
+        if self._guarded is None:
+            self._guarded = _made(guarded_connector(self._verify()))
+        return self._guarded
+
+    def _verify(self) -> ssl.SSLContext | bool:
+        needed = self._api.base_url.scheme == "https"
+        return environment_ssl(needed=needed) if self._ssl is None else True
 
     def _proxy_for(self, url: URL) -> URL | None:
         if isinstance(self._proxy, URL):
@@ -286,6 +308,14 @@ class Transport:
         if authority not in self._proxies:
             self._proxies[authority] = environment_proxy(url)
         return self._proxies[authority]
+
+
+def _made(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,  # it would read .netrc, and start a thread for each call
+    )
 
 
 def _stamp(credentials: Mapping[str, str]) -> Any:

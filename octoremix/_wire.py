@@ -17,7 +17,7 @@ from typing import Any
 
 import cattrs
 
-from .models import TaskStatus, Video, VideoError
+from .models import KeyUsage, TaskStatus, Video, VideoError
 
 __all__ = [
     "Reading",
@@ -28,6 +28,7 @@ __all__ = [
     "read_id",
     "status_of",
     "unwrap",
+    "usage_of",
 ]
 
 DEEPEST = 64
@@ -289,6 +290,26 @@ def unwrap(document: dict[str, Any]) -> dict[str, Any]:
         if envelope or (nameless and "status" in inner):
             return unwrap(inner)
     return document
+
+
+def usage_of(data: dict[str, Any]) -> KeyUsage:
+    """Read what a key was given and has used.
+
+    Raises:
+        ValueError: A field is missing or no number; the message names it.
+    """
+    amounts = {}
+    for name in ("total_granted", "total_used", "total_available"):
+        number = _number(data.get(name))
+        if number is None:
+            raise ValueError(f"{name}: no number")
+        amounts[name.removeprefix("total_")] = number
+    return KeyUsage(
+        name=_text(data.get("name")),
+        unlimited=data.get("unlimited_quota") is True,
+        expires_at=_moment(data.get("expires_at")),
+        **amounts,
+    )
 
 
 def read_id(document: dict[str, Any]) -> str | None:

@@ -18,6 +18,7 @@
     │   ├── UnexpectedRedirectError
     │   └── InvalidResponseError      an answer that can't be understood
     ├── SubmitOutcomeUnknownError     the job may exist and may be billed
+    ├── NotSubmittedError             a batch stopped before this one; nothing was bought
     ├── JournalError                  the journal can't be used, or forbids it
     │   ├── JournalBusyError
     │   └── KeyReusedError
@@ -33,7 +34,8 @@
     └── DownloadError
         ├── IncompleteDownloadError
         ├── NotAVideoError
-        └── ResultExpiredError
+        ├── ResultExpiredError
+        └── TooLargeError
 
 All of them survive `copy` and `pickle`. An error about a task has the task's ``id``; on the others
 ``id`` is ``None``. None holds the API key, nor an exception of the HTTP library, which would hold
@@ -64,6 +66,7 @@ __all__ = [
     "JournalError",
     "KeyReusedError",
     "NotAVideoError",
+    "NotSubmittedError",
     "OctoremixError",
     "PermissionDeniedError",
     "PollingFailedError",
@@ -79,6 +82,7 @@ __all__ = [
     "SubmitOutcomeUnknownError",
     "TaskLostError",
     "TaskNotFoundError",
+    "TooLargeError",
     "UnexpectedRedirectError",
     "WaitError",
     "WaitTimeoutError",
@@ -241,6 +245,7 @@ class SubmitOutcomeUnknownError(OctoremixError):
         request: What was submitted.
         sent_at: When the request began to leave (UTC).
         request_id: The gateway's name for the request, or ``None``.
+        abandoned: Whether the doubt was settled by giving the job up.
     """
 
     def __init__(
@@ -251,11 +256,20 @@ class SubmitOutcomeUnknownError(OctoremixError):
         request: RemixRequest | None = None,
         sent_at: datetime | None = None,
         request_id: str | None = None,
+        abandoned: bool = False,
     ) -> None:
         super().__init__(message, id=id)
         self.request = request
         self.sent_at = sent_at
         self.request_id = request_id
+        self.abandoned = abandoned
+
+
+class NotSubmittedError(OctoremixError):
+    """A batch stopped before this one; nothing was bought, and it is free to run again.
+
+    What stopped the batch is the ``__cause__``, where it was an error.
+    """
 
 
 class JournalError(OctoremixError):
@@ -339,11 +353,23 @@ class DownloadError(OctoremixError):
     Attributes:
         id: The task.
         url: The address that was tried last, without its query, or ``None``.
+        status: The HTTP status of an answer that was no video, or ``None``.
+        retry_after: How many seconds that answer asks to wait, or ``None``.
     """
 
-    def __init__(self, message: str = "", *, id: str | None = None, url: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        id: str | None = None,
+        url: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message, id=id)
         self.url = url
+        self.status = status
+        self.retry_after = retry_after
 
 
 class IncompleteDownloadError(DownloadError):
@@ -356,3 +382,7 @@ class NotAVideoError(DownloadError):
 
 class ResultExpiredError(DownloadError):
     """The link to the result is no longer served."""
+
+
+class TooLargeError(DownloadError):
+    """The video has more bytes than ``max_size`` allows."""

@@ -22,7 +22,7 @@ from .errors import (
     quoted,
 )
 
-__all__ = ["Event", "RemixRequest", "SessionStats", "TaskStatus", "Video", "VideoError"]
+__all__ = ["Event", "KeyUsage", "RemixRequest", "SessionStats", "TaskStatus", "Video", "VideoError"]
 
 DEFAULT_MODEL = "veo_3_1-extend"
 
@@ -277,6 +277,27 @@ def with_key(request: RemixRequest, key: str) -> RemixRequest:
     copied = copy.copy(request)
     object.__setattr__(copied, "key", key)
     return copied
+
+
+@frozen(kw_only=True)
+class KeyUsage:
+    """What a key was given and has used, in the gateway's units of quota.
+
+    Attributes:
+        name: What the key is called in the gateway's console, or ``None``.
+        granted: What it was given.
+        used: What it has used.
+        available: What it has left; it means nothing where it is ``unlimited``.
+        unlimited: Whether the account alone limits it.
+        expires_at: When it expires (aware, UTC), or ``None``.
+    """
+
+    name: str | None = None
+    granted: float
+    used: float
+    available: float
+    unlimited: bool = False
+    expires_at: datetime | None = None
 
 
 @frozen(kw_only=True)

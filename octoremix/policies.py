@@ -14,32 +14,53 @@ from tenacity import (
     RetryCallState,
     retry_if_exception,
     stop_after_attempt,
+    wait_chain,
     wait_exponential,
     wait_exponential_jitter,
+    wait_fixed,
 )
 from tenacity.wait import wait_base
 
-from .errors import APIError, ConfigurationError
+from .errors import APIError, ConfigurationError, DownloadError
 
-__all__ = ["PollPolicy", "RetryPolicy", "check_count", "check_seconds", "check_type", "retrying"]
+__all__ = [
+    "PollPolicy",
+    "RetryPolicy",
+    "check_count",
+    "check_rate",
+    "check_seconds",
+    "check_type",
+    "pause_after",
+    "retrying",
+]
 
 WaitStrategy = Callable[[RetryCallState], float]
 
 
 def check_seconds(name: str, value: object, *, zero: bool = False, none: bool = False) -> None:
     """Raise `ConfigurationError` unless ``value`` is a usable length of time in seconds."""
-    if value is None and none:
-        return
-    if (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and (value > 0 or (zero and value == 0))
-        and value <= sys.float_info.max  # compared, not converted: an int may be too large
-    ):
+    if (value is None and none) or _usable(value, zero=zero):
         return
     least = "0 or more" if zero else "above 0"
     also = ", or None" if none else ""
     raise ConfigurationError(f"{name} must be a number of seconds {least}{also}, not {value!r}")
+
+
+def check_rate(name: str, value: object) -> None:
+    """Raise `ConfigurationError` unless ``value`` is a usable number for each second, or none."""
+    if value is not None and not _usable(value, zero=False):
+        raise ConfigurationError(
+            f"{name} must be a number of requests per second above 0, or None, not {value!r}"
+        )
+
+
+def _usable(value: object, *, zero: bool) -> bool:
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and (value > 0 or (zero and value == 0))
+        and value <= sys.float_info.max  # compared, not converted: an int may be too large
+    )
 
 
 def check_count(name: str, value: object, least: int = 1) -> None:
@@ -98,6 +119,10 @@ def _default_retry_wait() -> WaitStrategy:
     return wait_exponential_jitter(initial=1, max=30, jitter=1)
 
 
+def _default_content_wait() -> WaitStrategy:
+    return wait_chain(*map(wait_fixed, (4, 8, 15, 30)))
+
+
 @frozen(kw_only=True)
 class PollPolicy:
     """How tasks are followed.
@@ -147,7 +172,11 @@ class RetryPolicy:
     Attributes:
         wait: A tenacity wait strategy, the pause in seconds before the next attempt. Default: from
             1 s doubling to 30 s, with up to 1 s of jitter.
-        attempts: The most attempts of one call, the first included.
+        content_wait: The same where the gateway's own ``/content`` does not serve a finished video
+            yet: new-api answers 502, or 400 while its record lags behind, for up to a minute after
+            the end. Default: 4, 8, 15, then 30 s.
+        attempts: The most attempts of one call, the first included. A download that was cut off
+            may go on more often, as long as each attempt brings it forward.
         submit: When a submit may be sent again. ``"unsent"``: only when it surely bought nothing,
             because nothing was sent or the answer was a 429. ``"never"``: not even then.
             ``"always"``: also when its outcome is unknown. **That can pay for the same job once
@@ -159,6 +188,7 @@ class RetryPolicy:
     """
 
     wait: WaitStrategy = field(factory=_default_retry_wait, validator=_strategy)
+    content_wait: WaitStrategy = field(factory=_default_content_wait, validator=_strategy)
     attempts: int = field(default=5, validator=_count)
     submit: Literal["unsent", "never", "always"] = field(default="unsent", validator=_submit_mode)
 
@@ -168,26 +198,44 @@ LONGEST_RETRY_AFTER = 300.0
 
 
 def retrying(
-    policy: RetryPolicy, may_be_repeated: Callable[[BaseException], bool]
+    policy: RetryPolicy,
+    may_be_repeated: Callable[[BaseException], bool],
+    wait: WaitStrategy | None = None,
 ) -> AsyncRetrying:
     """Return what repeats one call as the policy says, and no sooner than an answer asks.
 
     Args:
         policy: How often, and after which pauses.
         may_be_repeated: Whether an error is worth another attempt.
+        wait: Other pauses than ``policy.wait``.
     """
-
-    def pause(state: RetryCallState) -> float:
-        error = state.outcome and state.outcome.exception()
-        asked = error.retry_after if isinstance(error, APIError) else None
-        seconds = policy.wait(state)
-        check_seconds("what the wait strategy of RetryPolicy returned", seconds, zero=True)
-        return max(seconds, min(asked or 0.0, LONGEST_RETRY_AFTER))
-
+    strategy = policy.wait if wait is None else wait
     return AsyncRetrying(
         sleep=asyncio.sleep,
-        wait=pause,
+        wait=lambda state: _pause(strategy, state),
         stop=stop_after_attempt(policy.attempts),
         retry=retry_if_exception(may_be_repeated),
         reraise=True,
     )
+
+
+def pause_after(wait: WaitStrategy, failures: int, error: BaseException) -> float:
+    """Return the seconds before the next attempt of what is not repeated from its beginning.
+
+    Args:
+        wait: The strategy.
+        failures: How many attempts have failed.
+        error: How the last one did.
+    """
+    state = RetryCallState(AsyncRetrying(), None, (), {})
+    state.attempt_number = failures
+    state.set_exception((type(error), error, None))
+    return _pause(wait, state)
+
+
+def _pause(wait: WaitStrategy, state: RetryCallState) -> float:
+    error = state.outcome and state.outcome.exception()
+    asked = error.retry_after if isinstance(error, (APIError, DownloadError)) else None
+    seconds = wait(state)
+    check_seconds("what the wait strategy of RetryPolicy returned", seconds, zero=True)
+    return max(seconds, min(asked or 0.0, LONGEST_RETRY_AFTER))

@@ -21,6 +21,10 @@ CERTIFICATE = Path(__file__).parent / "data" / "localhost.pem"
 """A server's key with its own certificate, for localhost and 127.0.0.1."""
 
 
+async def _at_once() -> None:
+    pass
+
+
 def transport_to(url: str, **settings: Any) -> Transport:
     """A transport to a gateway, with nothing from the environment unless `proxy=None` is given."""
     defaults: dict[str, Any] = {
@@ -29,6 +33,7 @@ def transport_to(url: str, **settings: Any) -> Transport:
         "ssl": None,
         "headers": None,
         "timeout": 30.0,
+        "permit": _at_once,
     }
     return Transport(API(parse_base_url(url)), APIKey(KEY), **(defaults | settings))
 

@@ -89,7 +89,7 @@ async def retrieve(server: RawServer, **settings: object) -> object:
     ids=["50 MB announced", "without an end"],
 )
 async def test_an_answer_of_any_length_is_read_to_its_limit_only(headers: str) -> None:
-    """The rest of a long answer is not taken, and its connection is closed."""
+    """§3.3: the rest of a long answer is not taken, and its connection is closed."""
     sent: list[int] = []
     pieces = 50 if "Length" in headers else 10_000
     async with RawServer([flood(head(headers), b" " * MiB, pieces, sent)]) as server:
@@ -111,7 +111,7 @@ async def test_an_answer_up_to_the_limit_is_read_whole() -> None:
     ("coding", "window_bits"), [("gzip", 31), ("deflate", 15), ("deflate", -15)]
 )
 async def test_a_bomb_is_not_unpacked(coding: str, window_bits: int) -> None:
-    """A small body that would become a huge one is given up at the limit."""
+    """§3.3: a small body that would become a huge one is given up at the limit."""
     body = bomb(window_bits)
     answer = head(f"Content-Encoding: {coding}\r\nContent-Length: {len(body)}\r\n") + body
     async with RawServer([answering(answer)]) as server:
@@ -156,7 +156,7 @@ UNREADABLE: dict[str, bytes] = {
 
 @pytest.mark.parametrize("answer", UNREADABLE.values(), ids=UNREADABLE)
 async def test_what_can_not_be_read_is_an_error_of_ours(answer: bytes) -> None:
-    """An answer that is broken in any way is one of our errors, and of a submit a doubt."""
+    """§3.3: an answer that is broken in any way is one of our errors, and of a submit a doubt."""
     async with RawServer([answering(answer)]) as server:
         with pytest.raises((InvalidResponseError, APIConnectionError)) as caught:
             await retrieve(server)
@@ -171,7 +171,7 @@ async def test_what_can_not_be_read_is_an_error_of_ours(answer: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["brotli", "chunks that are none", "no HTTP", "an empty body"])
 async def test_a_poll_that_can_not_be_read_is_a_failed_poll(name: str) -> None:
-    """The task is asked for again, and given up only by the policy."""
+    """§3.3: the task is asked for again, and given up only by the policy."""
     broken = answering(UNREADABLE[name])
     async with RawServer([broken, broken, answering(http(TASK))]) as server:
         async with Session(KEY, base_url=server.url) as octo:
@@ -189,7 +189,7 @@ async def test_a_poll_that_can_not_be_read_is_a_failed_poll(name: str) -> None:
 
 @pytest.mark.parametrize("more", [b'{"id": "evil"}', http(b'{"id": "evil"}')])
 async def test_what_follows_an_answer_is_no_part_of_the_next_one(more: bytes) -> None:
-    """A connection on which more came than was asked for is not used again."""
+    """§3.3: a connection on which more came than was asked for is not used again."""
     long = answering(http(TASK) + more, keep=True)
     async with RawServer([long, answering(http(b'{"id": "task_2"}'))]) as server:
         transport = transport_to(server.url)
@@ -222,7 +222,7 @@ def dripping(beginning: bytes, drop: bytes) -> Behaviour:
     ids=["in the head", "in the body", "in chunks"],
 )
 async def test_a_slow_drip_is_ended_as_a_whole(beginning: bytes, drop: bytes) -> None:
-    """`request_timeout` covers the call to its last byte, however regularly something comes."""
+    """§3.3: `request_timeout` covers the call to its last byte, however regularly something comes."""
     loop = asyncio.get_running_loop()
     async with RawServer([dripping(beginning or b"HTTP/1.1 200 OK\r\n", drop)]) as server:
         started = loop.time()
@@ -252,7 +252,7 @@ CODED: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("coding", CODED)
 async def test_usual_codings_are_read(coding: str) -> None:
-    """What we say that we accept is understood, also in chunks."""
+    """§3.3: what we say that we accept is understood, also in chunks."""
     body = CODED[coding](TASK)
     chunked = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
     coded = f"Content-Encoding: {coding}\r\n"

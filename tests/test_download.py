@@ -21,15 +21,17 @@ from octoremix import (
     InvalidResponseError,
     NotAVideoError,
     OctoremixError,
+    PermissionDeniedError,
     RemixFailedError,
     ResultExpiredError,
     RetryPolicy,
     ServerError,
     Session,
+    TaskNotFoundError,
     TaskStatus,
     Video,
 )
-from octoremix._download import MOST_REDIRECTS
+from octoremix._download.links import MOST_REDIRECTS
 from octoremix._transport import LONGEST_REFUSAL
 from octoremix.testing import Emulator
 
@@ -240,13 +242,12 @@ async def test_a_link_that_fails_leads_to_the_gateways_content(
     ):
         async with session(gateway) as octo:
             await octo.download(video(f"{cdn.url}/clip.mp4?{SECRET}"), tmp_path / "clip.mp4")
-    assert [call.path for call in gateway.calls] == ["/v1/videos/task_1/content"]
+    asked = ["/v1/videos/task_1"] if kind == "expired" else []
+    assert [call.path for call in gateway.calls] == [*asked, "/v1/videos/task_1/content"]
     assert (tmp_path / "clip.mp4").read_bytes() == MP4
 
 
-@pytest.mark.parametrize(
-    "link", ["", "data:video/mp4;base64,AAAA", "ftp://x/y", "http://", "http://[", "https://x:y/z"]
-)
+@pytest.mark.parametrize("link", ["", "ftp://x/y", "http://", "http://[", "https://x:y/z"])
 async def test_a_link_that_is_none_is_passed_over(link: str, tmp_path: Path) -> None:
     """What can't be fetched over HTTP is not tried."""
     async with ScriptedGateway(contents=[content()]) as gateway, session(gateway) as octo:
@@ -275,7 +276,7 @@ REFUSALS: dict[str, tuple[Behaviour, type[OctoremixError], str]] = {
             http(b"\x1f\x8b\x08" + bytes(50), headers=VIDEO_HEAD + "Content-Encoding: gzip\r\n")
         ),
         NotAVideoError,
-        "no video's signature",
+        "in the coding gzip, though none was wanted",
     ),
     "empty": (answering(http(b"", headers=VIDEO_HEAD)), IncompleteDownloadError, "0 of 0 bytes"),
     "seven bytes": (
@@ -323,9 +324,14 @@ async def test_nothing_but_a_whole_video_is_kept(
         assert error.url is not None
 
 
-GATEWAYS_REFUSALS: dict[str, tuple[Answer, type[APIError]]] = {
+GATEWAYS_REFUSALS: dict[str, tuple[Answer, type[OctoremixError]]] = {
     "401": (reply({"error": {"message": KEY, "code": "x"}}, status=401), AuthenticationError),
-    "404": (reply({"message": "no such route"}, status=404), BadRequestError),
+    "403": (reply({"error": {"message": "blocked"}}, status=403), PermissionDeniedError),
+    "404": (reply({"error": {"message": "not found"}}, status=404), TaskNotFoundError),
+    "404 of another": (reply({"message": "no such route"}, status=404), ResultExpiredError),
+    "404 in HTML": (reply("<html>not here</html>", status=404), ResultExpiredError),
+    "410": (reply({"error": {"message": "removed"}}, status=410), ResultExpiredError),
+    "not ready": (reply({"error": {"message": "not completed"}}, status=400), BadRequestError),
     "502": (reply("<html>bad gateway</html>", status=502), ServerError),
     "a page": (reply("<html>nothing</html>", status=400), InvalidResponseError),
     "a task": (reply({"id": "task_1", "status": "processing"}, status=425), InvalidResponseError),
@@ -335,13 +341,14 @@ GATEWAYS_REFUSALS: dict[str, tuple[Answer, type[APIError]]] = {
 
 @pytest.mark.parametrize(("answer", "kind"), GATEWAYS_REFUSALS.values(), ids=GATEWAYS_REFUSALS)
 async def test_a_refusal_of_the_gateways_is_named_as_of_any_call(
-    answer: Answer, kind: type[APIError], tmp_path: Path
+    answer: Answer, kind: type[OctoremixError], tmp_path: Path
 ) -> None:
     """Status, code and message of the gateway's own error are told, without the key."""
     async with ScriptedGateway(contents=[answer]) as gateway:
         error = await fails(gateway, video(), tmp_path)
+        assert len(gateway.calls) == 1
     assert type(error) is kind
-    assert isinstance(error, APIError)
+    assert isinstance(error, (APIError, DownloadError))
     assert error.status
 
 
@@ -420,18 +427,27 @@ async def test_usual_containers_are_videos(beginning: bytes, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "transient",
-    [broken, reply("<html>", status=502), reply({}, status=429), reply(b"", headers=VIDEO_TYPE)],
-    ids=["cut", "502", "429", "empty"],
+    ("transient", "seconds"),
+    [
+        (broken, 7 + 7),
+        (reply({}, status=429), 7 + 7),
+        (reply(b"", headers=VIDEO_TYPE), 7 + 7),
+        (reply("<html>", status=502), 4 + 8),
+        (reply({"error": {"message": "not completed"}}, status=400), 4 + 8),
+    ],
+    ids=["cut", "429", "empty", "502", "not completed"],
 )
-async def test_transient_failures_are_tried_again(transient: Answer, tmp_path: Path) -> None:
-    """The policy's attempts and pauses hold for a download, too."""
+async def test_transient_failures_are_tried_again(
+    transient: Answer, seconds: float, tmp_path: Path
+) -> None:
+    """The policy's attempts and pauses hold for a download, and those of `/content` for its own."""
     loop = asyncio.get_running_loop()
     retry = RetryPolicy(attempts=3, wait=tenacity.wait_fixed(7))
     async with ScriptedGateway(contents=[transient, transient, content()]) as gateway:
         async with session(gateway, retry=retry) as octo:
             await octo.download(video(), tmp_path / "clip.mp4")
-    assert loop.time() == pytest.approx(14, abs=1)
+        assert len(gateway.calls) == 3
+    assert loop.time() == pytest.approx(seconds, abs=1)
     assert [each.name for each in tmp_path.iterdir()] == ["clip.mp4"]
 
 

@@ -148,13 +148,55 @@ def test_a_fault_can_be_written_as_a_text(text: str, fault: Fault | None) -> Non
         (lambda faults: faults.add("cut:next=1", next=2), TypeError, "settings"),
         (lambda faults: faults.add("cut:colour=red"), ValueError, "colour"),
         (lambda faults: faults.add("cut:next"), ValueError, "next"),
-        (lambda faults: faults.add("cut:next=x"), ValueError, "x"),
+        (lambda faults: faults.add("cut:next=x"), ValueError, "next .* a whole number, not 'x'"),
+        (lambda faults: faults.add("cut:next=1.5"), ValueError, "next .* a whole number"),
+        (
+            lambda faults: faults.add("slow:seconds=abc"),
+            ValueError,
+            "seconds .* a number, not 'abc'",
+        ),
+        (lambda faults: faults.add("cut:rate=often"), ValueError, "rate .* a number, not 'often'"),
+        (
+            lambda faults: faults.add("cut:on=remix,accepted=x"),
+            ValueError,
+            "accepted .* true or false",
+        ),
+        (lambda faults: faults.add("slow:seconds=nan"), ValueError, "seconds must be .* not nan"),
+        (lambda faults: faults.add("slow", seconds=-1), ValueError, "seconds"),
+        (lambda faults: faults.add("html_502:status=7"), ValueError, "status .* 200 to 599, not 7"),
+        (lambda faults: faults.add("mix:rate=0.3"), ValueError, r"use mix\(\)"),
+        (lambda _: Faults.of(["mix"]), ValueError, "needs a rate, as in mix:rate=0.3"),
+        (lambda _: Faults.of(["mix:rate=lots"]), ValueError, "rate .* a number, not 'lots'"),
+        (lambda _: Faults.of(["mix:rate=2"]), ValueError, "rate must be from 0 to 1"),
+        (lambda _: Faults.of(["mix:rate=1,names=cut+fire"]), ValueError, "'fire'"),
+        (lambda _: Faults.of(["mix:rate=1,colour=red"]), ValueError, "use names, on, next"),
     ],
 )
 def test_a_fault_that_cannot_happen_is_refused(add: Any, error: type[Exception], word: str) -> None:
     """At once, with an error that helps."""
     with pytest.raises(error, match=word):
         add(Faults())
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("mix:rate=1", set(POLL_FAULTS)),
+        (" mix : rate=1, seed=3", set(POLL_FAULTS)),
+        ("mix:rate=1,names=cut+html_502", {"cut", "html_502"}),
+        ("mix:rate=1,names=cut,on=legacy", set()),
+    ],
+)
+def test_a_mix_can_be_written_as_a_text(text: str, names: set[str]) -> None:
+    """In a list of faults it stands for many at once, with the settings of a mix."""
+    found = struck(Faults.of([text]), [(str(number), number) for number in range(1000)])
+    assert {name for names in found for name in names} == names
+
+
+@pytest.mark.parametrize(("word", "truth"), [("true", True), ("No", False), ("1", True)])
+def test_whether_a_submit_is_accepted_can_be_said_in_words(word: str, truth: bool) -> None:
+    """The usual words of a command line are known."""
+    assert Fault.parse(f"cut:on=remix,accepted={word}").accepted is truth
 
 
 def test_every_fault_says_what_happens() -> None:

@@ -79,7 +79,7 @@ def follow_prompt(request: Any) -> Any:
 
 @pytest.mark.parametrize("profile", PROFILES)
 async def test_each_dialect_has_its_own_objects(profile: str) -> None:
-    """Submits and queries have the fields, ids, words and types of their dialect."""
+    """§1.1, §1.3, §1.6, §2.1: submits and queries have the fields, ids, words and types of their dialect."""
     prefix, submitted, running, ended = SHAPES[profile]
     async with (
         Emulator(profile=profile, outcome=follow_prompt, duration=30) as gateway,
@@ -105,7 +105,7 @@ async def test_each_dialect_has_its_own_objects(profile: str) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 async def test_each_dialect_has_the_link_in_its_place(profile: str) -> None:
-    """A finished video's link stands where the dialect has it, or nowhere."""
+    """§2.3, §1.3 trap 3: a finished video's link stands where the dialect has it, or nowhere."""
     async with (
         Emulator(profile=profile, duration=0, cdn=True) as gateway,
         Client(gateway) as client,
@@ -133,7 +133,7 @@ async def test_each_dialect_has_the_link_in_its_place(profile: str) -> None:
 async def test_a_session_understands_every_dialect(
     profile: str, refresh: float, outcome: Any, tmp_path: Path
 ) -> None:
-    """Through each dialect a wait ends as the books say, once paid, and the video is fetched."""
+    """§1.3: through each dialect a wait ends as the books say, once paid, and the video is fetched."""
     async with (
         Emulator(profile=profile, refresh=refresh, outcome=outcome, cdn=True) as gateway,
         Session(gateway.api_key, base_url=gateway.url, poll=POLL) as session,
@@ -168,7 +168,7 @@ async def test_a_session_understands_every_dialect(
 async def test_between_two_passes_the_gateway_repeats_what_it_saw(
     profile: str, before: tuple[str, Any]
 ) -> None:
-    """Until the first pass there is the submit's answer or nothing; then each lasts 15 seconds."""
+    """§4.4: until the first pass there is the submit's answer or nothing; then each lasts 15 seconds."""
     async with (
         Emulator(profile=profile, refresh=15.0, duration=40.0) as gateway,
         Client(gateway) as client,
@@ -190,7 +190,7 @@ async def test_between_two_passes_the_gateway_repeats_what_it_saw(
 
 
 async def test_a_live_dialect_knows_no_passes() -> None:
-    """Where each query looks at the upstream, an end is seen at once."""
+    """§4.4: where each query looks at the upstream, an end is seen at once."""
     async with (
         Emulator(profile="newapi-gemini", refresh=15.0, duration=2.0) as gateway,
         Client(gateway) as client,
@@ -203,7 +203,7 @@ async def test_a_live_dialect_knows_no_passes() -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("refresh", [0.0, 15.0])
 async def test_a_job_that_is_swept_is_told_by_the_older_route(profile: str, refresh: float) -> None:
-    """The sweep ends and refunds a job, but an upstream's stored answer stays as it was."""
+    """§1.3 trap 5, §4.5: the sweep ends and refunds a job, but an upstream's stored answer stays as it was."""
     raw = profile in {"octopus-doc", "newapi-sora", "grok", "unified"}
     async with (
         Emulator(
@@ -239,7 +239,7 @@ async def test_a_job_that_is_swept_is_told_by_the_older_route(profile: str, refr
 
 
 async def test_the_older_route_wraps_the_gateways_own_row() -> None:
-    """It has an envelope, a text for progress, the outer status and the link."""
+    """§1.5: it has an envelope, a text for progress, the outer status and the link."""
     async with Emulator(refresh=15.0, duration=20.0) as gateway, Client(gateway) as client:
         await asyncio.sleep(1)
         video_id = (await client.remix())["id"]
@@ -269,7 +269,7 @@ async def test_the_older_route_wraps_the_gateways_own_row() -> None:
     [("completed", ["queued", "processing", "succeeded"]), ("failed", ["queued", "processing", "failed"])],
 )  # fmt: skip
 async def test_the_older_route_of_a_live_channel_is_simpler(outcome: Any, words: list[str]) -> None:
-    """Channels that are asked themselves have four words and the link in one place."""
+    """§1.5: channels that are asked themselves have four words and the link in one place."""
     async with (
         Emulator(profile="newapi-gemini", outcome=outcome) as gateway,
         Client(gateway) as client,
@@ -287,7 +287,7 @@ async def test_the_older_route_of_a_live_channel_is_simpler(outcome: Any, words:
 
 @pytest.mark.parametrize("profile", PROFILES)
 async def test_the_unified_routes_are_octopusx_own(profile: str) -> None:
-    """Create, query and remix below ``/v1/video/`` work there, and are unknown to new-api."""
+    """§1.6: create, query and remix below ``/v1/video/`` work there, and are unknown to new-api."""
     async with (
         Emulator(profile=profile, duration=0) as gateway,
         Client(gateway) as client,
@@ -314,7 +314,7 @@ async def test_the_unified_routes_are_octopusx_own(profile: str) -> None:
 
 
 async def test_the_older_create_and_the_models_are_there() -> None:
-    """The other routes of new-api answer too."""
+    """§1: the other routes of new-api answer too."""
     async with Emulator(duration=0) as gateway, Client(gateway) as client:
         created = await client.json("POST", "/v1/video/generations", json=BODY)
         models = await client.json("GET", "/v1/models")
@@ -324,7 +324,7 @@ async def test_the_older_create_and_the_models_are_there() -> None:
 
 
 async def test_a_failure_of_the_built_object_has_its_reason_for_a_link() -> None:
-    """new-api puts a failed job's reason where the link belongs."""
+    """§1.3 trap 2: new-api puts a failed job's reason where the link belongs."""
     async with (
         Emulator(profile="newapi-built", duration=0, outcome="failed") as gateway,
         Client(gateway) as client,
@@ -335,7 +335,7 @@ async def test_a_failure_of_the_built_object_has_its_reason_for_a_link() -> None
 
 
 async def test_the_built_objects_completed_at_means_nothing() -> None:
-    """It is set from the start, for it is the time of the row's last change."""
+    """§1.3 trap 1: it is set from the start, for it is the time of the row's last change."""
     async with Emulator(profile="newapi-built") as gateway, Client(gateway) as client:
         answer = await client.query((await client.remix())["id"])
     assert (answer["status"], answer["completed_at"]) == ("queued", answer["created_at"])

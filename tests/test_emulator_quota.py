@@ -22,7 +22,7 @@ def outcome(request: Any) -> Any:
 
 
 async def test_a_key_buys_until_too_little_is_left() -> None:
-    """A job that the key can't pay for is a 403 in the envelope of tasks, and free."""
+    """§3.2: a job that the key can't pay for is a 403 in the envelope of tasks, and free."""
     async with Emulator(quota=25, price=10) as gateway, Client(gateway) as client:
         await client.remix(prompt="1")
         await client.remix(prompt="2")
@@ -42,7 +42,7 @@ async def test_a_key_buys_until_too_little_is_left() -> None:
 
 
 async def test_a_key_with_nothing_left_gets_401_on_everything() -> None:
-    """The submit that spends the last of it goes through, and then not even polls do."""
+    """§4.6: the submit that spends the last of it goes through, and then not even polls do."""
     async with Emulator(quota=10, price=10, duration=5) as gateway, Client(gateway) as client:
         video_id = (await client.remix())["id"]
         calls = [
@@ -59,7 +59,7 @@ async def test_a_key_with_nothing_left_gets_401_on_everything() -> None:
 
 
 async def test_a_session_with_an_exhausted_key_keeps_its_ids() -> None:
-    """The job goes on and is paid for, and another key of the account finds it."""
+    """§4.6: the job goes on and is paid for, and another key of the account finds it."""
     async with Emulator(quota=10, price=10, duration=60, keys={"sk-second": Key()}) as gateway:
         async with Session(gateway.api_key, base_url=gateway.url, poll=POLL) as session:
             future = await session.submit("video_123", prompt="make it snow")
@@ -76,7 +76,7 @@ async def test_a_session_with_an_exhausted_key_keeps_its_ids() -> None:
 
 @pytest.mark.parametrize("refresh", [0.0, 15.0])
 async def test_a_failure_is_given_back_when_the_gateway_sees_it(refresh: float) -> None:
-    """At the job's end, or at the first pass after it; a completed job stays paid."""
+    """§4.3: at the job's end, or at the first pass after it; a completed job stays paid."""
     async with (
         Emulator(quota=30, price=10, duration=20, outcome=outcome, refresh=refresh) as gateway,
         Client(gateway) as client,
@@ -98,7 +98,7 @@ async def test_a_failure_is_given_back_when_the_gateway_sees_it(refresh: float) 
 
 
 async def test_a_key_of_few_models_creates_with_them_but_cannot_remix() -> None:
-    """new-api looks for a remix's model where it is not, and refuses the empty name."""
+    """§3.2: new-api looks for a remix's model where it is not, and refuses the empty name."""
     key = Key(models=["veo_3_1"])
     async with (
         Emulator(keys={"sk-veo": key}, duration=0) as gateway,
@@ -118,7 +118,7 @@ async def test_a_key_of_few_models_creates_with_them_but_cannot_remix() -> None:
 
 
 async def test_accounts_do_not_see_each_others_videos() -> None:
-    """The keys of one account share its videos; to another they don't exist."""
+    """§4.1: the keys of one account share its videos; to another they don't exist."""
     keys = {"sk-mine": Key(user="me"), "sk-also-mine": Key(user="me"), "sk-other": Key(user="you")}
     async with Emulator(keys=keys, duration=0) as gateway:
         async with Client(gateway, "sk-mine") as mine:
@@ -136,7 +136,7 @@ async def test_accounts_do_not_see_each_others_videos() -> None:
 
 
 async def test_the_order_of_refusals_is_the_gateways() -> None:
-    """With everything wrong at once, the first check of the real gateway answers."""
+    """§3.2: with everything wrong at once, the first check of the real gateway answers."""
     limited = Key(models=["veo_3_1"], quota=5)
     async with (
         Emulator(quota=5, price=10, sources=["mine"], keys={"sk-few": limited}) as gateway,
@@ -170,7 +170,7 @@ async def test_the_order_of_refusals_is_the_gateways() -> None:
 
 
 async def test_a_key_learns_what_it_used() -> None:
-    """The answer has the documented fields, with ``true`` for a code."""
+    """§4.3: the answer has the documented fields, with ``true`` for a code."""
     keys = {"sk-few": Key(quota=50, models=["veo_3_1"])}
     async with Emulator(price=7, keys=keys) as gateway, Client(gateway) as client:
         await client.remix()
@@ -197,7 +197,7 @@ async def test_a_key_learns_what_it_used() -> None:
 
 
 async def test_the_log_tells_what_was_bought_and_given_back() -> None:
-    """Newest first: the path of each submit but not its new id, and the id of each refund."""
+    """§4.3: newest first: the path of each submit but not its new id, and the id of each refund."""
     keys = {"sk-other": Key()}
     async with (
         Emulator(price=7, duration=10, outcome=outcome, keys=keys) as gateway,
@@ -233,14 +233,14 @@ async def test_the_log_tells_what_was_bought_and_given_back() -> None:
 async def test_these_routes_refuse_in_the_dashboards_envelope(
     path: str, headers: dict[str, str], message: str
 ) -> None:
-    """A missing or unknown key is told as the documentation has it."""
+    """§3.1 E4: a missing or unknown key is told as the documentation has it."""
     async with Emulator() as gateway, Client(gateway) as client:
         answer = await client.json("GET", path, headers=headers)
     assert answer == (401, {"success": False, "message": message})
 
 
 async def test_these_routes_may_be_asked_twenty_times_in_twenty_minutes() -> None:
-    """Then an empty 429 answers on both, until the first of them is twenty minutes old."""
+    """§4.5, §3.1 E5: then an empty 429 answers on both, until the first of them is twenty minutes old."""
     async with Emulator() as gateway, Client(gateway) as client:
         for number in range(20):
             path = "/api/usage/token/" if number % 2 else "/api/log/token"

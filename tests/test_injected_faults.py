@@ -292,7 +292,7 @@ def test_no_class_of_aiohttps_exceptions_is_left_out() -> None:
 async def test_every_call_names_the_fault(
     answers: Answers, make: Make, words: str, tmp_path: Path
 ) -> None:
-    """Query, submit, poll and download say what failed and where, chained to nothing of aiohttp's."""
+    """§3.3: query, submit, poll and download say what failed and where, chained to nothing of aiohttp's."""
     answers.get(QUERY, exception=(at_query := make(QUERY)), repeat=True)
     answers.post(REMIX, exception=(at_submit := make(REMIX)))
     answers.get(LINK, exception=(at_link := make(LINK)))
@@ -319,7 +319,7 @@ async def test_every_call_names_the_fault(
 
 @pytest.mark.parametrize("name", ["ClientOSError", "ClientConnectorDNSError", "TimeoutError"])
 async def test_of_calls_that_are_tried_again(answers: Answers, name: str) -> None:
-    """A fault that passes is not seen: query and submit succeed in a later attempt."""
+    """§3.3: a fault that passes is not seen: query and submit succeed in a later attempt."""
     make, _ = FAULTS[name]
     for method, url in (("GET", QUERY), ("POST", REMIX)):
         answers.add(url, method, exception=make(url))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import octoremix
-from octoremix._journal import store
+from octoremix._journal import owners, store
 from octoremix._journal import writer as writing
 from octoremix._journal.writer import Writer
 
@@ -335,6 +335,18 @@ async def test_a_transaction_whose_end_failed_bars_none(path: Path, disk: Disk) 
         await buy(octo, "a")
         assert len(gateway.posts) == 1
     assert states(path)["a"] == "submitted"
+
+
+async def test_a_session_that_cannot_open_its_journal_lets_go_of_it(path: Path, disk: Disk) -> None:
+    """A failed `async with` holds neither the file nor a lock: the next one is not kept waiting."""
+    disk.before = lambda number: fail(number) if number == 2 else None
+    async with ScriptedGateway() as gateway:
+        with pytest.raises(octoremix.JournalError, match="the disk failed"):
+            async with session(gateway, path):
+                raise AssertionError("it was opened")
+        assert not owners._files
+        async with session(gateway, path) as octo:
+            await buy(octo, "a")
 
 
 async def test_a_closed_journal_says_so(path: Path) -> None:

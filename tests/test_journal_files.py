@@ -351,14 +351,14 @@ def test_a_lock_of_another_process_is_seen(tmp_path: Path) -> None:
     parent.close()
 
 
-@pytest.mark.parametrize("where", ["open", "lock"])
+@pytest.mark.parametrize("where", ["open", "lock", "busy"])
 async def test_a_disk_without_locks_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """Where owners can't be locked, nobody could tell who lives."""
 
     def fail(*_: Any) -> None:
-        raise OSError(38, "Function not implemented")
+        raise OSError(13 if where == "busy" else 38, "Function not implemented")
 
     if where == "open":
         owners.owners_path(path).mkdir()
@@ -483,6 +483,34 @@ async def test_an_owner_that_another_process_locks_lives(
             assert await octo.resume() == []
             monkeypatch.undo()
             assert len(await octo.resume()) == 1
+
+
+async def test_another_name_of_the_file_is_the_same_journal(path: Path, tmp_path: Path) -> None:
+    """A link to a journal shares its owners: what one session follows is alive to the other."""
+    async with ScriptedGateway() as gateway, session(gateway, path) as octo:
+        await octo.submit("video_1", prompt="snow", key="a")
+        link = tmp_path / "elsewhere" / "link.db"
+        link.parent.mkdir()
+        link.symlink_to(path)
+        async with session(gateway, link) as other:
+            assert await other.resume() == []
+            await other.submit("video_1", prompt="snow", key="a")
+        assert len(gateway.posts) == 1
+        assert [each.name for each in link.parent.iterdir()] == ["link.db"]
+
+
+async def test_a_journal_that_was_deleted_while_in_use_begins_anew(path: Path) -> None:
+    """A new file does not take an owner of the old one, which lives on, for one of its own."""
+    async with ScriptedGateway() as gateway, session(gateway, path) as old:
+        for each in list(path.parent.glob("jobs.db*")):
+            if not each.name.endswith("-owners"):
+                each.unlink()
+        async with session(gateway, path) as octo:
+            await octo.submit("video_1", prompt="snow", key="a")
+            assert store_of(octo)._owner != store_of(old)._owner
+            async with session(gateway, path) as other:
+                assert await other.resume() == []
+    assert states(path) == {"a": "submitted"}
 
 
 async def test_history_and_prune_need_a_file(path: Path) -> None:

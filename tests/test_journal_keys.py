@@ -308,6 +308,25 @@ async def test_a_stored_result_needs_no_request(path: Path, tmp_path: Path) -> N
     assert dict(found_entry.video.raw) == dict(raw) if found_entry.video else False
 
 
+async def test_a_stored_result_is_a_future_like_any_other(path: Path) -> None:
+    """What the journal gives back can be read, waited for and called back, and has no follower."""
+    called: list[octoremix.RemixFuture] = []
+    async with ScriptedGateway() as gateway:
+        async with session(gateway, path) as octo:
+            await octo.remix("video_1", prompt="snow", key="a")
+        async with session(gateway, path) as octo:
+            future = await buy(octo)
+            future.detach()
+            future.add_done_callback(called.append)
+            assert await future.wait(1) == await future == future.result()
+            assert [each.status async for each in future.updates()] == ["completed"]
+            await asyncio.sleep(0)
+            assert called == [future]
+            assert not octo.pending
+            assert await octo.remix("video_1", prompt="snow", key="a") == future.video
+        assert len(gateway.posts) == 1
+
+
 async def test_a_download_is_recorded(path: Path, tmp_path: Path) -> None:
     """After `download` the journal tells where the video is."""
     async with Emulator(duration=5) as gateway:

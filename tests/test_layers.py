@@ -16,12 +16,18 @@ PACKAGE = Path(octoremix.__file__).parent
 # The first row is the lowest. A module imports from lower rows only.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_version"}),
-    frozenset({"models", "policies", "_credentials", "_environment"}),
-    frozenset({"_wire", "_schedule", "_strategy", "_timetable", "_pace", "records"}),
-    frozenset({"_alarm", "_protocol", "_translation", "futures"}),
+    frozenset({"models", "policies", "_addresses", "_credentials", "_environment"}),
+    frozenset(
+        {
+            *("_alarm", "_wire", "_schedule", "_strategy", "_timetable", "_pace", "records"),
+            "_names",
+        }
+    ),
+    frozenset({"_guard", "_permits", "_protocol", "_translation", "futures"}),
     frozenset({"_transport", "_poller", "_journal", "_download"}),
     frozenset({"_submit", "_queries", "_evidence"}),
     frozenset({"_recovery", "_batch"}),
+    frozenset({"_buying"}),
     frozenset({"session"}),
     frozenset({"__init__"}),
     frozenset({"testing", "cli"}),

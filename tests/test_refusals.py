@@ -21,10 +21,12 @@ from octoremix._protocol import read_task
 from octoremix.models import outcome_of
 
 from .responses import HTML, answer, middleware_error, refused_query, task_error
+from .sections import named
 
-# Status and body; then, of a query, the error's class, code and message.
-ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
+# The section of the reference, status and body; then, of a query, the error's class, code and message.
+ENVELOPES: dict[str, tuple[str, int, object, type[APIError], str | None, str]] = {
     "unknown task": (
+        "§3.1 E1",
         400,
         task_error("task_not_exist", "task_not_exist"),
         TaskNotFoundError,
@@ -32,6 +34,7 @@ ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
         "task_not_exist",
     ),
     "unknown source": (
+        "§3.1 E1",
         400,
         task_error("task_not_exist", "task_origin_not_exist"),
         TaskNotFoundError,
@@ -39,6 +42,7 @@ ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
         "task_origin_not_exist",
     ),
     "wrong request": (
+        "§3.1 E1",
         400,
         task_error("invalid_request", "field prompt is required"),
         BadRequestError,
@@ -46,6 +50,7 @@ ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
         "field prompt is required",
     ),
     "source's channel off": (
+        "§3.1 E1",
         400,
         task_error("task_channel_disable"),
         BadRequestError,
@@ -53,6 +58,7 @@ ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
         "no",
     ),
     "too large": (
+        "§3.1 E1",
         413,
         task_error("read_request_body_failed"),
         BadRequestError,
@@ -60,6 +66,7 @@ ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
         "no",
     ),
     "wallet empty": (
+        "§3.1 E1",
         403,
         task_error("insufficient_user_quota", "用户额度不足"),
         QuotaExceededError,
@@ -67,15 +74,24 @@ ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
         "用户额度不足",
     ),
     "key's quota too small": (
+        "§3.1 E1",
         403,
         task_error("pre_consume_token_quota_failed"),
         QuotaExceededError,
         "pre_consume_token_quota_failed",
         "no",
     ),
-    "payment required": (402, middleware_error(), QuotaExceededError, None, "no"),
-    "bad key": (401, middleware_error("Invalid token"), AuthenticationError, None, "Invalid token"),
+    "payment required": ("§3.2", 402, middleware_error(), QuotaExceededError, None, "no"),
+    "bad key": (
+        "§3.1 E2",
+        401,
+        middleware_error("Invalid token"),
+        AuthenticationError,
+        None,
+        "Invalid token",
+    ),
     "no access": (
+        "§3.1 E2",
         403,
         middleware_error("no access", "access_denied"),
         PermissionDeniedError,
@@ -83,40 +99,66 @@ ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
         "no access",
     ),
     "no such route": (
+        "§3.1 E2",
         404,
         middleware_error("Invalid URL (GET /v1/x)", param=""),
         BadRequestError,
         None,
         "Invalid URL (GET /v1/x)",
     ),
-    "relay's numeric code": (400, middleware_error("no", 1001), BadRequestError, "1001", "no"),
-    "relay's null code": (400, middleware_error("no", None), BadRequestError, None, "no"),
+    "relay's numeric code": (
+        "§3.1 E2",
+        400,
+        middleware_error("no", 1001),
+        BadRequestError,
+        "1001",
+        "no",
+    ),
+    "relay's null code": (
+        "§3.1 E2",
+        400,
+        middleware_error("no", None),
+        BadRequestError,
+        None,
+        "no",
+    ),
     "saturated": (
+        "§3.1 E1",
         429,
         task_error("fail_to_fetch_task", "当前分组上游负载已饱和"),
         RateLimitError,
         "fail_to_fetch_task",
         "当前分组上游负载已饱和",
     ),
-    "limiter": (429, middleware_error(), RateLimitError, None, "no"),
+    "limiter": ("§3.1 E2", 429, middleware_error(), RateLimitError, None, "no"),
     "limited and out of quota": (
+        "§3.2",
         429,
         task_error("insufficient_user_quota"),
         RateLimitError,
         "insufficient_user_quota",
         "no",
     ),
-    "empty limiter": (429, b"", RateLimitError, None, ""),
-    "edge's limiter": (429, HTML, RateLimitError, None, ""),
+    "empty limiter": ("§3.1 E5", 429, b"", RateLimitError, None, ""),
+    "edge's limiter": ("§3.1 E7", 429, HTML, RateLimitError, None, ""),
     "no upstream": (
+        "§3.1 E1",
         500,
         task_error("do_request_failed"),
         ServerError,
         "do_request_failed",
         "no",
     ),
-    "not rendered": (501, task_error("not_implemented"), ServerError, "not_implemented", "no"),
+    "not rendered": (
+        "§3.2",
+        501,
+        task_error("not_implemented"),
+        ServerError,
+        "not_implemented",
+        "no",
+    ),
     "no channel": (
+        "§3.1 E2",
         503,
         middleware_error("no", "model_not_found"),
         ServerError,
@@ -124,6 +166,7 @@ ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
         "no",
     ),
     "content not found": (
+        "§3.1 E3",
         404,
         {"error": {"message": "Task not found", "type": "invalid_request_error"}},
         BadRequestError,
@@ -131,6 +174,7 @@ ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
         "Task not found",
     ),
     "dashboard": (
+        "§3.1 E4",
         401,
         {"success": False, "message": "No Authorization header"},
         AuthenticationError,
@@ -138,24 +182,34 @@ ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
         "No Authorization header",
     ),
     "dashboard's code": (
+        "§3.1 E4",
         403,
         {"success": False, "message": "no", "code": "AUTH_X"},
         PermissionDeniedError,
         "AUTH_X",
         "no",
     ),
-    "dashboard within 200": (200, {"success": False, "message": "no"}, APIError, None, "no"),
+    "dashboard within 200": (
+        "§3.1 E8",
+        200,
+        {"success": False, "message": "no"},
+        APIError,
+        None,
+        "no",
+    ),
     "panic": (
+        "§3.1 E6",
         500,
         {"error": {"message": "Panic detected", "type": "new_api_panic"}},
         ServerError,
         None,
         "Panic detected",
     ),
-    "edge's page": (502, HTML, ServerError, None, ""),
-    "edge's time-out": (524, HTML, ServerError, None, ""),
-    "empty and broken": (500, b"", ServerError, None, ""),
+    "edge's page": ("§3.1 E7", 502, HTML, ServerError, None, ""),
+    "edge's time-out": ("§3.1 E7", 524, HTML, ServerError, None, ""),
+    "empty and broken": ("§3.1 E5", 500, b"", ServerError, None, ""),
     "an error within 202": (
+        "§3.1 E8",
         202,
         task_error("fail_to_fetch_task", "no"),
         APIError,
@@ -163,16 +217,25 @@ ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
         "no",
     ),
     "sibling's error within 200": (
+        "§3.1 E8",
         200,
         {"error": {"message": "no", "message_zh": "不", "type": "x"}},
         APIError,
         None,
         "no",
     ),
-    "a text within 200": (200, {"error": "no"}, APIError, None, "no"),
-    "detail": (404, {"detail": "Not Found"}, BadRequestError, None, "Not Found"),
-    "details": (422, {"detail": [{"loc": ["id"]}]}, BadRequestError, None, '[{"loc": ["id"]}]'),
+    "a text within 200": ("§3.1 E8", 200, {"error": "no"}, APIError, None, "no"),
+    "detail": ("§3.1", 404, {"detail": "Not Found"}, BadRequestError, None, "Not Found"),
+    "details": (
+        "§3.1",
+        422,
+        {"detail": [{"loc": ["id"]}]},
+        BadRequestError,
+        None,
+        '[{"loc": ["id"]}]',
+    ),
     "problem+json": (
+        "§3.1",
         403,
         {"type": "about:blank", "title": "Forbidden", "status": 403, "detail": "blocked"},
         PermissionDeniedError,
@@ -180,6 +243,7 @@ ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
         "blocked",
     ),
     "problem+json without detail": (
+        "§3.1",
         503,
         {"type": "about:blank", "title": "Unavailable", "status": 503},
         ServerError,
@@ -187,6 +251,7 @@ ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
         "Unavailable",
     ),
     "an error called a status": (
+        "§3.1",
         400,
         {"status": "failure", "message": "no"},
         BadRequestError,
@@ -194,15 +259,17 @@ ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
         "no",
     ),
     "a request's id and a status": (
+        "§3.1",
         401,
         {"id": "req_9", "status": "error", "message": "no"},
         AuthenticationError,
         None,
         "no",
     ),
-    "a text for an error": (401, {"error": "no"}, AuthenticationError, None, "no"),
-    "nothing said": (400, {}, BadRequestError, None, ""),
+    "a text for an error": ("§3.1", 401, {"error": "no"}, AuthenticationError, None, "no"),
+    "nothing said": ("§3.1", 400, {}, BadRequestError, None, ""),
     "upstream's JSON in the message": (
+        "§3.1 E1",
         400,
         task_error("fail_to_fetch_task", '{"error":{"message":"moderated","code":"safety"}}'),
         BadRequestError,
@@ -210,20 +277,21 @@ ENVELOPES: dict[str, tuple[int, object, type[APIError], str | None, str]] = {
         "moderated",
     ),
     "upstream's page in the message": (
+        "§3.1 E1",
         502,
         task_error("fail_to_fetch_task", "<html>down</html>"),
         ServerError,
         "fail_to_fetch_task",
         "<html>down</html>",
     ),
-    "a status without a name": (599, b"", ServerError, None, ""),
+    "a status without a name": ("§3.2", 599, b"", ServerError, None, ""),
 }
 
 
-@pytest.mark.parametrize("name", ENVELOPES)
+@pytest.mark.parametrize("name", named(ENVELOPES))
 def test_each_envelope_is_a_typed_error(name: str) -> None:
     """Every envelope gives the error of its code or status, with what it says."""
-    status, body, kind, code, message = ENVELOPES[name]
+    _, status, body, kind, code, message = ENVELOPES[name]
     error = refused_query(answer(body, status))
     assert type(error) is kind
     assert (error.code, error.message) == (code, message)
@@ -247,7 +315,7 @@ REQUEST_IDS: list[tuple[dict[str, str], str, str | None]] = [
 
 @pytest.mark.parametrize(("headers", "message", "request_id"), REQUEST_IDS)
 def test_the_requests_id(headers: dict[str, str], message: str, request_id: str | None) -> None:
-    """The gateway's name for the request is taken from the headers, else from the message."""
+    """§3.3: the gateway's name for the request is taken from the headers, else from the message."""
     assert refused_query(answer(middleware_error(message), 401, headers)).request_id == request_id
 
 
@@ -271,12 +339,12 @@ RETRY_AFTER: list[tuple[str, float | None]] = [
 
 @pytest.mark.parametrize(("value", "seconds"), RETRY_AFTER)
 def test_retry_after(value: str, seconds: float | None) -> None:
-    """Retry-After is read as seconds or as a date, and nonsense is no pause."""
+    """§3.3: Retry-After is read as seconds or as a date, and nonsense is no pause."""
     assert refused_query(answer(b"", 429, {"Retry-After": value})).retry_after == seconds
 
 
 def test_retry_after_as_a_date_to_come() -> None:
-    """A date that lies ahead gives the seconds until then."""
+    """§3.3: a date that lies ahead gives the seconds until then."""
     later = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     error = refused_query(answer(b"", 503, {"retry-after": later}))
     assert error.retry_after is not None

@@ -36,21 +36,21 @@ FOREIGN = {
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("name", [*OWN, *FOREIGN])
 def test_an_error_tells_whether_it_is_the_gateways(name: str, status: int) -> None:
-    """`APIError.from_gateway` is true of the gateway's own envelopes, and of no other JSON."""
+    """§3.1: `APIError.from_gateway` is true of the gateway's own envelopes, and of no other JSON."""
     body = {**OWN, **FOREIGN}[name]
     assert refused_query(answer(body, status)).from_gateway is (name in OWN)
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_page_is_not_the_gateways(status: int) -> None:
-    """What is no JSON at all was written by something in front."""
+    """§3.1 E7: what is no JSON at all was written by something in front."""
     assert not refused_query(answer(HTML, status)).from_gateway
 
 
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("name", FOREIGN)
 async def test_a_foreign_refusal_is_a_failed_poll(name: str, status: int) -> None:
-    """A 401 or 403 from something in front of the gateway costs polls, and ends no wait."""
+    """§3.1 E7: a 401 or 403 from something in front of the gateway costs polls, and ends no wait."""
     foreign = reply(FOREIGN[name], status=status)
     script = [foreign, foreign, foreign, task("completed")]
     async with ScriptedGateway(polls=script) as gateway:
@@ -62,7 +62,7 @@ async def test_a_foreign_refusal_is_a_failed_poll(name: str, status: int) -> Non
 
 @pytest.mark.parametrize("name", OWN)
 async def test_the_gateways_own_403_ends_its_task(name: str) -> None:
-    """A 403 of the gateway's own ends that task at once, and no other."""
+    """§3.2: a 403 of the gateway's own ends that task at once, and no other."""
     script = [reply(OWN[name], status=403), task("completed")]
     async with ScriptedGateway(polls=script) as gateway:
         async with octoremix.Session("key", base_url=gateway.url, poll=STEADY) as octo:
@@ -78,7 +78,7 @@ async def test_the_gateways_own_403_ends_its_task(name: str) -> None:
 
 @pytest.mark.parametrize("name", OWN)
 async def test_the_gateways_own_401_ends_every_wait(name: str) -> None:
-    """Two 401 of the gateway's own, ten seconds apart, end all waits."""
+    """§4.6: two 401 of the gateway's own, ten seconds apart, end all waits."""
     async with ScriptedGateway(polls=[reply(OWN[name], status=401)]) as gateway:
         async with octoremix.Session("key", base_url=gateway.url, poll=STEADY) as octo:
             futures = [octo.track("task_1"), octo.track("task_2")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import itertools
 import json
 import logging
@@ -210,23 +211,69 @@ def test_a_key_that_is_none_is_refused(key: Any, monkeypatch: pytest.MonkeyPatch
         Session(key)
 
 
+def holding(key: str) -> Any:
+    """Return a callable whose own `repr` shows the key."""
+    return functools.partial(str, key)
+
+
+@pytest.mark.parametrize("source", [KEY, holding(KEY)], ids=["key", "callable"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"base_url": "octopusx.ai"},
+        {"request_timeout": 0},
+        {"proxy": "socks5://127.0.0.1:1"},
+        {"headers": {"Authorization": f"Bearer {KEY}"}},
+        {"headers": {"X-Key": KEY}, "max_tasks": 0},
+        {"poll": 10},
+        {"on_event": "print"},
+    ],
+    ids="-".join,
+)
+def test_no_refused_setting_shows_the_key(source: Any, wrong: dict[str, Any]) -> None:
+    """Whichever setting is refused, no frame of ours holds the key, its callable or the headers."""
+    with pytest.raises(ConfigurationError) as caught:
+        Session(source, **{"base_url": "http://127.0.0.1:9", **wrong})
+    assert_hidden(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [f"Bearer {KEY}", f"{KEY} {KEY}"])
+def test_a_session_does_not_repeat_a_malformed_key(
+    wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that is refused is in no frame either, given or from the environment."""
+    with pytest.raises(ConfigurationError, match="OCTOPUSX_API_KEY") as given:
+        Session(wrong)
+    assert_hidden(given.value)
+    monkeypatch.setenv("OCTOPUSX_API_KEY", wrong)
+    with pytest.raises(ConfigurationError, match="OCTOPUSX_API_KEY") as found:
+        Session()
+    assert_hidden(found.value)
+
+
 def test_white_space_around_a_key_is_no_part_of_it() -> None:
     """A key read from a file with its line's end is used without it."""
     headers = asyncio.run(APIKey(f" {KEY}\n").headers({}))
     assert headers == {"Authorization": f"Bearer {KEY}"}
 
 
-async def test_session_and_key_are_not_pickled_or_copied_deeply() -> None:
-    """Neither leaves its process, and the refusal does not show the key."""
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+async def test_session_and_key_are_not_pickled_or_copied(duplicate: Any) -> None:
+    """Neither leaves its process or is shared by halves, and the refusal does not show the key."""
     octo = Session(KEY, base_url="http://127.0.0.1:9")
-    for thing in (octo, octo._transport, APIKey(KEY)):
-        for duplicate in (pickle.dumps, copy.deepcopy):
-            with pytest.raises(TypeError) as caught:
-                duplicate(thing)
-            assert KEY not in str(caught.value)
-    with pytest.raises(TypeError, match="can't be pickled"):
-        copy.copy(APIKey(KEY))
+    for thing, refusal in ((octo, "session can't be copied"), (APIKey(KEY), "can't be pickled")):
+        with pytest.raises(TypeError, match=refusal) as caught:
+            duplicate(thing)
+        assert_hidden(caught.value)
     assert repr(APIKey(KEY)) == str(APIKey(KEY)) == "<APIKey>"
+
+
+async def test_a_transport_is_not_pickled() -> None:
+    """What holds the key further in is held back by it."""
+    octo = Session(KEY, base_url="http://127.0.0.1:9")
+    for duplicate in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match="can't be pickled"):
+            duplicate(octo._transport)
 
 
 async def asynchronous() -> str:

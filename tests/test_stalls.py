@@ -39,7 +39,7 @@ async def hanging(_: web.BaseRequest) -> web.StreamResponse:
 
 
 async def test_a_frozen_answer_is_checked_once_and_the_record_wins() -> None:
-    """A task that the gateway's sweep has failed, but whose answer stays the same, is found out."""
+    """§1.3 trap 5: a task that the gateway's sweep has failed, but whose answer stays the same, is found out."""
     async with ScriptedGateway(polls=[task("queued")], contents=[record("FAILURE")]) as gateway:
         async with session(gateway) as octo:
             with pytest.raises(octoremix.RemixFailedError):
@@ -49,7 +49,7 @@ async def test_a_frozen_answer_is_checked_once_and_the_record_wins() -> None:
 
 
 async def test_a_frozen_answer_whose_record_goes_on_is_asked_for_once() -> None:
-    """One look is enough for each time that an answer stays the same."""
+    """§1.3 trap 5: one look is enough for each time that an answer stays the same."""
     script = [task("queued")] * 150 + [task("processing")] * 150 + [task("completed", url=LINK)]
     async with ScriptedGateway(polls=script, contents=[record("IN_PROGRESS")]) as gateway:
         async with session(gateway) as octo:
@@ -89,7 +89,7 @@ async def test_a_look_that_was_lost_to_an_outage_is_made_up_for() -> None:
 
 
 async def test_a_route_that_can_not_tell_is_replaced_by_the_older_one() -> None:
-    """Where the usual route answers 501, the task is followed by its record."""
+    """§1.3, §1.5: where the usual route answers 501, the task is followed by its record."""
     script = [record("IN_PROGRESS"), record("SUCCESS", result_url=LINK)]
     async with ScriptedGateway(polls=[NOT_IMPLEMENTED], contents=script) as gateway:
         async with session(gateway) as octo:
@@ -99,7 +99,7 @@ async def test_a_route_that_can_not_tell_is_replaced_by_the_older_one() -> None:
 
 
 async def test_where_neither_route_can_tell_the_poll_failed() -> None:
-    """501 on one route and nothing on the other is a failed poll like any other."""
+    """§3.2: 501 on one route and nothing on the other is a failed poll like any other."""
     script = [NOT_IMPLEMENTED, task("completed", url=LINK)]
     async with ScriptedGateway(polls=script) as gateway, session(gateway) as octo:
         assert (await octo.track("task_1")).url == LINK
@@ -121,7 +121,7 @@ async def test_where_neither_route_can_tell_the_poll_failed() -> None:
 async def test_a_finished_task_without_a_link_is_checked(
     told: Answer, status: str, url: str | None
 ) -> None:
-    """The record of a task that is done without a link decides; else the first answer stands."""
+    """§1.5: the record of a task that is done without a link decides; else the first answer stands."""
     async with ScriptedGateway(polls=[task("completed")], contents=[told]) as gateway:
         async with session(gateway) as octo:
             future = octo.track("task_1")
@@ -146,7 +146,7 @@ async def test_a_slow_answer_leaves_no_time_for_the_record() -> None:
 
 
 async def test_a_task_that_is_done_too_early_goes_on() -> None:
-    """A finished answer without a link whose record still runs keeps the task polling."""
+    """§1.5: a finished answer without a link whose record still runs keeps the task polling."""
     script = [record("IN_PROGRESS"), record("SUCCESS", result_url=LINK)]
     async with ScriptedGateway(polls=[task("completed")], contents=script) as gateway:
         async with session(gateway) as octo:
@@ -171,7 +171,7 @@ async def test_a_task_that_is_done_too_early_goes_on() -> None:
 async def test_a_good_answer_may_ask_for_a_longer_pause(
     headers: dict[str, str], pause: float
 ) -> None:
-    """`Retry-After` and `openai-poll-after-ms` are a floor under that task's next pause alone."""
+    """§3.3: `Retry-After` and `openai-poll-after-ms` are a floor under that task's next pause alone."""
     waiting = {"id": "task_1", "status": "queued"}
     script = [reply(waiting, headers=headers), reply(waiting), task("completed", url=LINK)]
     async with ScriptedGateway(polls=script) as gateway, session(gateway) as octo:

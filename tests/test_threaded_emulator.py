@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import octoremix
-from octoremix.testing import Fault
+from octoremix.testing import Fault, ThreadedEmulator
 from octoremix.testing._loop_session import LoopSession
-from octoremix.testing.threaded import ThreadedEmulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

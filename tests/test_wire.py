@@ -14,15 +14,18 @@ from octoremix import TaskStatus, Video, VideoError
 from octoremix._wire import DEEPEST, error_of, load_json, make_converter, read_id, unwrap
 
 from .responses import sample, video_of
+from .sections import named
 
 
 def at(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-# A recorded answer, the id in it, and what is understood of it. All other fields stay None.
-DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
+# A recorded answer: its section of the reference, the id in it, and what is understood of it. All
+# other fields stay None.
+DIALECTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "veo_remix": (
+        "§1.1",
         "video_456",
         {
             "status": TaskStatus.QUEUED,
@@ -36,10 +39,12 @@ DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "grok_remix": (
+        "§1.1",
         "grok:48a67431-0708-46d1-9ab9-83cb84700153",
         {"status": TaskStatus.PROCESSING, "raw_status": "processing"},
     ),
     "sora_remix": (
+        "§1.1",
         "task_9fY2mQ",
         {
             "status": TaskStatus.QUEUED,
@@ -53,6 +58,7 @@ DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "veo_query": (
+        "§1.3",
         "video_abc123",
         {
             "status": TaskStatus.PROCESSING,
@@ -66,6 +72,7 @@ DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "built_query": (
+        "§1.3",
         "task_9fY2mQ",
         {
             "status": TaskStatus.COMPLETED,
@@ -78,6 +85,7 @@ DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "gemini_query": (
+        "§1.3 trap 1",
         "task_9fY2mQ",
         {
             "status": TaskStatus.PROCESSING,
@@ -89,6 +97,7 @@ DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "lifecycle_query": (
+        "§1.3 trap 7",
         "task_9fY2mQ",
         {
             "status": TaskStatus.COMPLETED,
@@ -99,6 +108,7 @@ DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "legacy_record": (
+        "§1.5",
         "task_xxxxx",
         {
             "status": TaskStatus.PROCESSING,
@@ -111,6 +121,7 @@ DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "legacy_simple": (
+        "§1.5",
         "task_xxxxx",
         {
             "status": TaskStatus.COMPLETED,
@@ -118,8 +129,9 @@ DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
             "url": "https://cdn.example/a.mp4",
         },
     ),
-    "unified_veo": ("task_xxxxx", {"status": TaskStatus.QUEUED, "raw_status": "pending"}),
+    "unified_veo": ("§1.6", "task_xxxxx", {"status": TaskStatus.QUEUED, "raw_status": "pending"}),
     "unified_sora": (
+        "§1.6",
         "sora-2:task_01k9008",
         {
             "status": TaskStatus.QUEUED,
@@ -131,10 +143,12 @@ DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "unified_grok": (
+        "§1.6",
         "grok:48a67431-0708-46d1-9ab9-83cb84700153",
         {"status": TaskStatus.UNKNOWN, "raw_status": "unknown", "progress": 50.0},
     ),
     "xai_query": (
+        "§1.3 trap 6",
         "",
         {
             "status": TaskStatus.COMPLETED,
@@ -144,6 +158,7 @@ DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "stored_error": (
+        "§1.3 trap 4",
         "task_9fY2mQ",
         {
             "status": TaskStatus.FAILED,
@@ -151,15 +166,15 @@ DIALECTS: dict[str, tuple[str, dict[str, Any]]] = {
             "error": VideoError(code="lost", message="the upstream lost the job"),
         },
     ),
-    "bare_row": ("task_9fY2mQ", {"status": TaskStatus.UNKNOWN}),
+    "bare_row": ("§1.3 trap 4", "task_9fY2mQ", {"status": TaskStatus.UNKNOWN}),
 }
 
 
-@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("name", named(DIALECTS))
 def test_each_dialect_is_understood(name: str) -> None:
     """Every recorded shape gives exactly the fields that it tells, and its own id."""
     document = sample(name)
-    own_id, fields = DIALECTS[name]
+    _, own_id, fields = DIALECTS[name]
     assert video_of(document) == Video(id="task_1", raw=document, **fields)
     assert read_id(unwrap(document)) == (own_id or None)
 
@@ -182,7 +197,7 @@ WORDS: dict[TaskStatus, str] = {
     ("word", "status"), [(word, status) for status in WORDS for word in WORDS[status].split()]
 )
 def test_each_word_for_a_status_is_known_in_any_spelling(word: str, status: TaskStatus) -> None:
-    """A status is read whatever its case, with a dash or a space for its underscore, or padded."""
+    """§2.2: a status is read whatever its case, with a dash or a space for its underscore, or padded."""
     for spelling in (word, word.upper(), word.title(), f" {word}\n"):
         assert video_of({"id": "task_1", "status": spelling}).status is status
     for sign in "- ":
@@ -191,7 +206,7 @@ def test_each_word_for_a_status_is_known_in_any_spelling(word: str, status: Task
 
 @pytest.mark.parametrize("word", ["", None, "wird bearbeitet", "NaN", "完成"])
 def test_a_word_that_is_not_known_keeps_the_task_going(word: str | None) -> None:
-    """An unknown, empty or missing status is no end of a task."""
+    """§2.2: an unknown, empty or missing status is no end of a task."""
     video = video_of({"id": "task_1", "status": word})
     assert video.status is TaskStatus.UNKNOWN
     assert not video.status.terminal
@@ -200,7 +215,7 @@ def test_a_word_that_is_not_known_keeps_the_task_going(word: str | None) -> None
 
 @pytest.mark.parametrize("status", [None, ""])
 def test_an_error_in_the_place_of_a_status_is_a_failure(status: str | None) -> None:
-    """A task that has an error and no status has failed; an empty error says nothing."""
+    """§1.3 trap 4: a task that has an error and no status has failed; an empty error says nothing."""
     document = {"id": "task_1", "status": status, "error": {"message": "lost"}}
     assert video_of(document).status is TaskStatus.FAILED
     document["error"] = {"message": "", "code": ""}
@@ -208,28 +223,28 @@ def test_an_error_in_the_place_of_a_status_is_a_failure(status: str | None) -> N
 
 
 def test_a_fail_reason_is_the_error_of_a_record() -> None:
-    """new-api's record tells in fail_reason why a task failed."""
+    """§1.5: new-api's record tells in fail_reason why a task failed."""
     video = video_of({"task_id": "task_1", "status": "FAILURE", "fail_reason": "任务超时"})
     assert video.error == VideoError(message="任务超时")
     assert video.url is None
 
 
 def test_a_set_completed_at_is_no_end() -> None:
-    """Gateways set completed_at while a task runs: only the status ends it."""
+    """§1.3 trap 1: gateways set completed_at while a task runs: only the status ends it."""
     video = video_of({"id": "task_1", "status": "in_progress", "completed_at": 1735689650})
     assert video.status is TaskStatus.PROCESSING
     assert video.completed_at == at(1735689650)
 
 
 def test_progress_of_a_hundred_is_no_success() -> None:
-    """A failed task commonly shows 100 per cent, and a running one may."""
+    """§2.1: a failed task commonly shows 100 per cent, and a running one may."""
     assert video_of({"id": "a", "status": "failed", "progress": 100}).status is TaskStatus.FAILED
     running = video_of({"id": "a", "status": "processing", "progress": 100})
     assert running.status is TaskStatus.PROCESSING
 
 
 def test_the_records_status_wins_over_its_upstreams() -> None:
-    """After the gateway's own sweep the outer status is the end, whatever the inner one still says."""
+    """§1.3 trap 5, §1.5: after the gateway's sweep the outer status is the end, whatever the inner one still says."""
     record = sample("legacy_record")["data"]
     record["status"] = "FAILURE"
     record["data"]["status"] = "processing"
@@ -247,7 +262,7 @@ def test_the_records_status_wins_over_its_upstreams() -> None:
     ],
 )
 def test_an_envelope_is_taken_off(envelope: Any) -> None:
-    """The task inside an envelope is read, not the envelope's own words."""
+    """§1.5: the task inside an envelope is read, not the envelope's own words."""
     document = envelope({"id": "task_9", "status": "processing", "progress": "30%"})
     video = video_of(document)
     assert (video.status, video.progress) == (TaskStatus.PROCESSING, 30.0)
@@ -277,17 +292,17 @@ IDS: list[tuple[dict[str, Any], str | None]] = [
 
 @pytest.mark.parametrize(("document", "task_id"), IDS)
 def test_the_id_is_found_in_each_place(document: dict[str, Any], task_id: str | None) -> None:
-    """A text is the id before any number, which is a row of the gateway's table."""
+    """§2.3: a text is the id before any number, which is a row of the gateway's table."""
     assert read_id(document) == task_id
 
 
 def test_the_id_that_was_asked_for_stays() -> None:
-    """A body that calls the task by another name does not rename it."""
+    """§2.3: a body that calls the task by another name does not rename it."""
     document = {"id": "upstream_7", "task_id": "upstream_7", "status": "queued"}
     assert video_of(document, "video:1/2").id == "video:1/2"
 
 
-@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("name", named(DIALECTS))
 def test_raw_is_the_whole_object_untouched(name: str) -> None:
     """Video.raw equals what came, envelope and unknown fields included."""
     document = sample(name) | {"unknown": [{"deep": None}, "ü", 1e400]}

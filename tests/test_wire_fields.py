@@ -45,7 +45,7 @@ PROGRESS: list[tuple[object, float | None]] = [
 
 @pytest.mark.parametrize(("value", "progress"), PROGRESS)
 def test_progress_in_each_spelling(value: object, progress: float | None) -> None:
-    """Progress is a number from 0 to 100, or None where there is none."""
+    """§2.3: progress is a number from 0 to 100, or None where there is none."""
     assert (
         video_of({"id": "task_1", "status": "processing", "progress": value}).progress == progress
     )
@@ -78,7 +78,7 @@ MOMENTS: list[tuple[object, datetime | None]] = [
 @pytest.mark.parametrize("name", ["created_at", "completed_at", "expires_at"])
 @pytest.mark.parametrize(("value", "moment"), MOMENTS)
 def test_moments_in_each_spelling(name: str, value: object, moment: datetime | None) -> None:
-    """Seconds, finer units and ISO 8601 give the same aware moment, and 0 means not yet."""
+    """§2.3: seconds, finer units and ISO 8601 give the same aware moment, and 0 means not yet."""
     assert getattr(video_of({"id": "task_1", "status": "x", name: value}), name) == moment
 
 
@@ -102,12 +102,12 @@ TEXTS: list[tuple[object, str | None]] = [
 @pytest.mark.parametrize("name", ["seconds", "size", "model", "quality", "remixed_from_video_id"])
 @pytest.mark.parametrize(("value", "text"), TEXTS)
 def test_texts_in_each_spelling(name: str, value: object, text: str | None) -> None:
-    """A text may come as a number, and what is empty or of another type is None."""
+    """§2.3: a text may come as a number, and what is empty or of another type is None."""
     assert getattr(video_of({"id": "task_1", "status": "queued", name: value}), name) == text
 
 
 def test_the_source_has_a_second_name() -> None:
-    """Gateways of the same family call the source parent_video_id."""
+    """§2.3: gateways of the same family call the source parent_video_id."""
     video = video_of({"id": "task_1", "remixed_from_video_id": "", "parent_video_id": "video_9"})
     assert video.remixed_from_video_id == "video_9"
 
@@ -151,7 +151,7 @@ ERRORS: list[tuple[object, VideoError | None]] = [
 
 @pytest.mark.parametrize(("value", "error"), ERRORS)
 def test_errors_in_each_spelling(value: object, error: VideoError | None) -> None:
-    """An error is a text or an object, perhaps an upstream's JSON inside, and empty is none."""
+    """§2.3: an error is a text or an object, perhaps an upstream's JSON inside, and empty is none."""
     assert video_of({"id": "task_1", "status": "failed", "error": value}).error == error
 
 
@@ -178,7 +178,7 @@ PLACES: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
 def test_the_link_is_found_in_each_place(place: dict[str, Any]) -> None:
-    """The result's link is found wherever a channel puts it, also inside the legacy envelope."""
+    """§2.3: the result's link is found wherever a channel puts it, also inside the legacy envelope."""
     task = {"task_id": "task_1", "status": "SUCCESS", **place}
     assert video_of(task).url == LINK
     assert video_of({"code": "success", "message": "", "data": task}).url == LINK
@@ -194,7 +194,7 @@ def test_the_link_is_found_in_each_place(place: dict[str, Any]) -> None:
     ],
 )
 def test_the_better_place_wins(worse: int) -> None:
-    """Of two places that hold a link, the one that is probed first is taken."""
+    """§2.3: of two places that hold a link, the one that is probed first is taken."""
     better = PLACES[worse - 1]
     other = {
         key: OTHER_LINK if value == LINK else _replaced(value)
@@ -212,7 +212,7 @@ def _replaced(value: Any) -> Any:
 
 
 def test_the_records_own_link_is_better_than_its_upstreams() -> None:
-    """A record's result_url is taken before any link of the upstream's object inside it."""
+    """§2.3, §1.5: a record's result_url is taken before any link of the upstream's object inside it."""
     for inner in ({"url": OTHER_LINK}, {"video_url": OTHER_LINK}, {"result_url": OTHER_LINK}):
         record = {"task_id": "task_1", "status": "SUCCESS", "result_url": LINK, "data": inner}
         assert video_of({"code": "success", "data": record}).url == LINK
@@ -233,13 +233,13 @@ def test_the_records_own_link_is_better_than_its_upstreams() -> None:
 )
 @pytest.mark.parametrize("name", ["video_url", "url", "result_url", "output"])
 def test_a_failure_text_is_no_link(name: str, text: object) -> None:
-    """What stands where a link belongs is one only if it begins like one."""
+    """§1.3 trap 2: what stands where a link belongs is one only if it begins like one."""
     video = video_of({"id": "task_1", "status": "failed", name: text, "metadata": {"url": text}})
     assert video.url is None
 
 
 def test_a_failure_text_does_not_hide_the_link() -> None:
-    """Behind a text in a better place the link is still found."""
+    """§1.3 trap 2: behind a text in a better place the link is still found."""
     video = video_of(
         {"id": "task_1", "status": "completed", "url": "超时", "videos": [{"url": LINK}]}
     )
@@ -250,5 +250,5 @@ def test_a_failure_text_does_not_hide_the_link() -> None:
     "link", ["HTTPS://CDN.EXAMPLE/A.MP4", "data:video/mp4;base64,AAAA", f" {LINK} "]
 )
 def test_a_link_may_be_upper_case_inline_or_padded(link: str) -> None:
-    """The scheme is compared without case, and the white space around a link is left out."""
+    """§2.3: the scheme is compared without case, and the white space around a link is left out."""
     assert video_of({"id": "task_1", "status": "done", "video_url": link}).url == link.strip()

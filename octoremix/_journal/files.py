@@ -50,7 +50,7 @@ def prepare(path: Path) -> None:
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kind = _file_system(path.parent)
+        kind = _file_system(path.resolve().parent)
         if kind is not None:
             raise JournalError(
                 f"the journal {quoted(path)} lies on a network file system ({kind}), where SQLite's "
@@ -83,6 +83,7 @@ def _make(path: Path) -> None:
 
 
 def _beside(path: Path, suffix: str) -> Path:
+    path = path.resolve()  # as SQLite does
     return path.with_name(path.name + suffix)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,9 +111,21 @@ class Ledger:
 
     def downloaded(self, task_id: str, path: Path) -> None:
         """Record where a video was saved; nobody waits for it."""
-        # The name of a file may hold bytes that are no text, which SQLite would refuse.
-        shown = str(path).encode(errors="backslashreplace").decode()
+        shown = _as_text(path)
         self._later(lambda store: store.downloaded(task_id, shown), task_id)
+
+    def saving(self, task_id: str, path: Path) -> asyncio.Future[None]:
+        """Record where a video is going to be saved."""
+        shown = _as_text(path)
+        return self._writer.run(lambda store: store.saving(task_id, shown))
+
+    def where(self, task_id: str) -> asyncio.Future[str | None]:
+        """Return where a video was saved, or was going to be."""
+        return self._writer.run(lambda store: store.where(task_id))
+
+    def paid(self, keys: Sequence[str]) -> asyncio.Future[int]:
+        """Return how many jobs of these keys were bought, or may have been."""
+        return self._writer.run(lambda store: store.paid(keys))
 
     def unfinished(self) -> asyncio.Future[tuple[list[Job], dict[str, int]]]:
         """Take over what nobody follows; see `Store.unfinished` and `Store.elsewhere`."""
@@ -154,3 +166,8 @@ class Ledger:
                 )
 
         self._writer.run(work, record=True).add_done_callback(tell)
+
+
+def _as_text(path: Path) -> str:
+    """Return a path as SQLite takes it; the name of a file may hold bytes that are no text."""
+    return str(path).encode(errors="backslashreplace").decode()

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from attrs import define, field
 
-__all__ = ["OwnerLocks", "guard", "is_inherited", "owners_path"]
+__all__ = ["BUSY", "OwnerLocks", "guard", "is_inherited", "owners_path"]
 
-_BUSY = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
+BUSY = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
+"""What a lock that another process holds is told by."""
 
 guard = threading.Lock()
 """Held while a file is opened or closed whose descriptors carry locks."""
@@ -64,7 +65,8 @@ _files: dict[tuple[int, int, int], _File] = {}
 
 
 def owners_path(path: Path) -> Path:
-    """Return the file of the locks of a journal."""
+    """Return the file of the locks of a journal, the same one by whichever name it is opened."""
+    path = path.resolve()
     return path.with_name(f"{path.name}-owners")
 
 
@@ -119,9 +121,11 @@ class OwnerLocks:
         """Take an owner's lock, until `close` or the end of the process.
 
         Raises:
-            OSError: Another process holds it.
+            OSError: Another owner holds it (see `BUSY`), or it can't be locked.
         """
         with guard:
+            if owner in self._file.held:  # the kernel would let this process take it twice
+                raise BlockingIOError(errno.EAGAIN, "another owner of this process holds it")
             _lock(self._file.descriptor, owner)
             self._file.held.add(owner)
             self._mine.add(owner)
@@ -134,7 +138,7 @@ class OwnerLocks:
             try:
                 _lock(self._file.descriptor, owner)
             except OSError as error:
-                if error.errno in _BUSY:
+                if error.errno in BUSY:
                     return True
                 raise
             _unlock(self._file.descriptor, owner)

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from attrs import evolve
@@ -22,7 +22,7 @@ from ..models import RemixRequest
 from ..records import InDoubt
 from .files import free_bytes, prepare
 from .jobs import Job, digest_of, doubt_of, final_body, job_of, request_of
-from .owners import OwnerLocks, owners_path
+from .owners import BUSY, OwnerLocks, owners_path
 from .schema import connect, named_errors, transaction
 from .states import State
 
@@ -33,6 +33,10 @@ RESERVE = 2**20
 
 _DIED = "its process ended before the outcome was kept"
 _LONGEST_REASON = 500
+_MOST_VALUES = 500
+
+_TRIES = 100
+"""Numbers of owners to try: some are taken where a file was deleted while it was in use."""
 
 
 class Store:
@@ -110,18 +114,25 @@ class Store:
         return int(found["number"])
 
     def _register_owner(self) -> int:
-        added = self._connection.execute(
-            "INSERT INTO owner (process, opened_at) VALUES (?, ?)", (os.getpid(), time.time())
+        reason = None
+        for _ in range(_TRIES):
+            added = self._connection.execute(
+                "INSERT INTO owner (process, opened_at) VALUES (?, ?)", (os.getpid(), time.time())
+            )
+            owner = added.lastrowid
+            assert owner is not None
+            try:
+                self._locks.hold(owner)  # before anybody can see that there is such an owner
+            except OSError as error:
+                reason = error.strerror
+                if error.errno not in BUSY:
+                    break
+            else:
+                return owner
+        raise JournalError(
+            f"the journal {quoted(self._path)} lies where files can't be locked ({reason}): choose "
+            "a path on a disk of this machine"
         )
-        assert added.lastrowid is not None
-        try:
-            self._locks.hold(added.lastrowid)  # before anybody can see that there is such an owner
-        except OSError as error:
-            raise JournalError(
-                f"the journal {quoted(self._path)} lies where files can't be locked "
-                f"({error.strerror}): choose a path on a disk of this machine"
-            ) from None
-        return added.lastrowid
 
     def look(self, request: RemixRequest, key: str) -> Job | None:
         """Return what is known of a key, after settling what a dead owner left of it.
@@ -261,6 +272,34 @@ class Store:
             " WHERE task_id = ? AND gateway = ? AND state IN ('completed', 'downloaded')",
             (path, time.time(), task_id, self._gateway),
         )
+
+    def saving(self, task_id: str, path: str) -> None:
+        """Write where a task's video is going to be saved."""
+        self._connection.execute(
+            "UPDATE job SET path = ? WHERE task_id = ? AND gateway = ?",
+            (path, task_id, self._gateway),
+        )
+
+    def where(self, task_id: str) -> str | None:
+        """Return where a task's video was saved, or was going to be."""
+        found = self._connection.execute(
+            "SELECT path FROM job WHERE task_id = ? AND gateway = ?", (task_id, self._gateway)
+        ).fetchone()
+        return None if found is None else found["path"]
+
+    def paid(self, keys: Sequence[str]) -> int:
+        """Return how many jobs of these keys were bought, or may have been."""
+        count = 0
+        for start in range(0, len(keys), _MOST_VALUES):
+            some = keys[start : start + _MOST_VALUES]
+            marks = ", ".join("?" * len(some))
+            found = self._connection.execute(
+                "SELECT count(*) FROM job WHERE gateway = ? AND state != 'refused'"  # noqa: S608  # question marks alone
+                f" AND key IN ({marks})",
+                (self._gateway, *some),
+            ).fetchone()
+            count += found[0]
+        return count
 
     def adopt(self, doubt: InDoubt, task_id: str) -> Job:
         """Write which task a job in doubt became.

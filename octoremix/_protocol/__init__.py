@@ -1,6 +1,14 @@
 """The HTTP API without I/O: requests built, answers read, errors named."""
 
-from .answers import Refused, Unclear, read_accepted, read_error, read_task
+from .answers import (
+    Refused,
+    Unclear,
+    read_accepted,
+    read_content_error,
+    read_error,
+    read_task,
+    read_usage,
+)
 from .requests import (
     API,
     DEFAULT_BASE_URL,
@@ -9,7 +17,7 @@ from .requests import (
     is_loopback,
     parse_base_url,
 )
-from .responses import Response
+from .responses import Response, retry_after
 
 __all__ = [
     "API",
@@ -22,6 +30,9 @@ __all__ = [
     "is_loopback",
     "parse_base_url",
     "read_accepted",
+    "read_content_error",
     "read_error",
     "read_task",
+    "read_usage",
+    "retry_after",
 ]

@@ -13,12 +13,20 @@ from typing import Any
 
 from attrs import frozen
 
-from .._wire import Reading, error_of, load_json, read_id, status_of, unwrap
-from ..errors import APIError, ConfigurationError, quoted
-from ..models import TaskStatus, check_task_id
+from .._wire import Reading, error_of, load_json, read_id, status_of, unwrap, usage_of
+from ..errors import APIError, ConfigurationError, TaskNotFoundError, quoted
+from ..models import KeyUsage, TaskStatus, check_task_id
 from .responses import Response, invalid, named, poll_floor, redirected
 
-__all__ = ["Refused", "Unclear", "read_accepted", "read_error", "read_task"]
+__all__ = [
+    "Refused",
+    "Unclear",
+    "read_accepted",
+    "read_content_error",
+    "read_error",
+    "read_task",
+    "read_usage",
+]
 
 # The gateway gave up on its upstream, which may still do the job.
 _UPSTREAM_TIMEOUTS = frozenset({504, 524})
@@ -91,12 +99,46 @@ def read_accepted(response: Response) -> Reading | Refused | Unclear:
         return Reading(json.dumps(known).encode(), known, task_id)
 
 
+def read_usage(response: Response) -> KeyUsage:
+    """Read the answer to a question about the key.
+
+    Raises:
+        APIError: It is a refusal, or can't be understood.
+    """
+    try:
+        document = load_json(response.body) if response.complete else None
+    except (ValueError, RecursionError):
+        document = None
+    # Here alone the code of success is the boolean.
+    if response.status != HTTPStatus.OK or not isinstance(document, dict):
+        raise read_error(response)
+    if document.get("code") is not True or not isinstance(document.get("data"), dict):
+        raise read_error(response)
+    try:
+        return usage_of(document["data"])
+    except ValueError as error:
+        raise invalid(response, str(error)) from None
+
+
 def read_error(response: Response, task_id: str | None = None) -> APIError:
     """Name the error of an answer that should have been something else than JSON."""
     document = _judge(response, task_id)
     if isinstance(document, dict):
         return invalid(response, "a task's object where a video belongs", task_id=task_id)
     return document.error
+
+
+def read_content_error(response: Response, task_id: str) -> APIError:
+    """Name the error of a ``/content`` that brought no video.
+
+    There a 404 in the gateway's own JSON is an unknown task; elsewhere that is a 400 with a code.
+    """
+    error = read_error(response, task_id)
+    if response.status != HTTPStatus.NOT_FOUND or not error.from_gateway:
+        return error
+    unknown = TaskNotFoundError(str(error))
+    vars(unknown).update(vars(error))
+    return unknown
 
 
 def _judge(response: Response, task_id: str | None = None) -> dict[str, Any] | Refused | Unclear:

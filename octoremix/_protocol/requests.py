@@ -131,6 +131,10 @@ class API:
         """Ask for the records of what the key was charged for (new-api's ``/api/log/token``)."""
         return Request(method="GET", url=self._url("/api/log/token"))
 
+    def key_usage(self) -> Request:
+        """Ask what the key was given and has used (OctopusX's ``/api/usage/token/``)."""
+        return Request(method="GET", url=self._url("/api/usage/token/"))
+
     def remix(self, request: RemixRequest) -> Request:
         """Buy a remix."""
         body = {"prompt": request.prompt, "model": request.model, **request.extra}
@@ -153,6 +157,10 @@ class API:
             url.raw_authority == origin.raw_authority
             or (url.raw_host == origin.raw_host and url.port == origin.port)
         )
+
+    def is_own_host(self, url: URL) -> bool:
+        """Whether an address is on the gateway's own host, on whatever port."""
+        return (url.raw_host or "").lower() == (self.origin.raw_host or "").lower()
 
     def _url(self, path: str) -> URL:
         return self.base_url.with_path(self._path + path, encoded=True)

@@ -28,7 +28,7 @@ from ..errors import (
 )
 from ..models import without_query
 
-__all__ = ["Response", "invalid", "named", "poll_floor", "redirected"]
+__all__ = ["Response", "invalid", "named", "poll_floor", "redirected", "retry_after"]
 
 _Named = TypeVar("_Named", bound=APIError)
 
@@ -155,7 +155,7 @@ def _filled(
         request_id=_request_id(response, message),
         body=response.body[: 4 * SHOWN_BODY].decode(errors="replace")[:SHOWN_BODY],
         safe_to_resubmit=safe,
-        retry_after=_retry_after(response),
+        retry_after=retry_after(response),
     )
 
 
@@ -176,7 +176,7 @@ def poll_floor(response: Response) -> float:
     headers = response.headers
     if "openai-poll-after-ms" not in headers and "Retry-After" not in headers:
         return 0.0
-    asked = _retry_after(response)
+    asked = retry_after(response)
     try:
         milliseconds = float(headers.get("openai-poll-after-ms", ""))
     except ValueError:
@@ -187,7 +187,7 @@ def poll_floor(response: Response) -> float:
     return 0.0 if asked is None else min(max(asked, SHORTEST_FLOOR), LONGEST_FLOOR)
 
 
-def _retry_after(response: Response) -> float | None:
+def retry_after(response: Response) -> float | None:
     """Read ``Retry-After`` as seconds or as a date; what is neither is ignored."""
     value = response.headers.get("Retry-After", "").strip()
     if not value:

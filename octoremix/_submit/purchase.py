@@ -39,6 +39,8 @@ class Order:
         again: The states in the journal from which it is bought once more, besides that in which
             nothing was bought.
         attempt: The attempt that those states must be of, or ``None``.
+        known_only: Whether to take it up if it was bought before, and else to leave it.
+        halted: Done once it is not to be bought any more, unless its request is out; or ``None``.
     """
 
     request: RemixRequest
@@ -47,6 +49,8 @@ class Order:
     named: bool = False
     again: frozenset[State] = frozenset()
     attempt: int | None = None
+    known_only: bool = False
+    halted: asyncio.Future[None] | None = field(default=None, repr=False)
 
     @property
     def key(self) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from .._journal import Job
 from .._pace import Pace
+from .._permits import submit_permit, tell_pause
 from .._protocol import (
     API,
     Refused,
@@ -29,6 +30,7 @@ from ..errors import (
     APIConnectionError,
     APITimeoutError,
     KeyReusedError,
+    NotSubmittedError,
     RateLimitError,
     SessionClosedError,
     SubmitOutcomeUnknownError,
@@ -127,6 +129,7 @@ class Submitter:
             APIError: The gateway refused.
             JournalError: The journal can't be written, or forbids it.
             RemixError: The key stands for a job that ended without a video.
+            NotSubmittedError: It was known to nobody, or halted before anything was sent.
             SessionClosedError: The session was closed before anything was sent.
         """
         purchase = self._joined(order) or self._begun(order)
@@ -134,6 +137,7 @@ class Submitter:
         purchase.abandoned = False
         request = order.request
         try:
+            await self._halting(purchase, order.halted)
             await asyncio.wait([purchase], timeout=timeout)
         except asyncio.CancelledError as error:
             purchase.callers -= 1
@@ -154,10 +158,21 @@ class Submitter:
                 or APITimeoutError(f"nothing was sent within {timeout:g} s, and nothing was bought")
             )
         if purchase.cancelled():
-            raise purchase.elsewhere or SessionClosedError(
-                "the session was closed before this job was sent; it is free"
-            )
+            if purchase.elsewhere is not None:
+                raise purchase.elsewhere
+            if order.halted is not None and order.halted.done():
+                raise NotSubmittedError("it was halted before it was sent, and nothing was bought")
+            raise SessionClosedError("the session was closed before this job was sent; it is free")
         return purchase.result()
+
+    async def _halting(self, purchase: Purchase, halted: asyncio.Future[None] | None) -> None:
+        """Wait for a purchase until it is halted, and cancel it then, for its only caller."""
+        if halted is None:
+            return
+        either: list[asyncio.Future[Any]] = [purchase, halted]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not purchase.done() and purchase.callers == 1 and purchase.cancel():
+            self._forget(purchase)  # nobody shall join what is about to end
 
     def _joined(self, order: Order) -> Purchase | None:
         """Return the purchase that is under way for the same key."""
@@ -174,7 +189,7 @@ class Submitter:
         purchase = Purchase(self._buy(order), loop=loop, name="octoremix submit")
         purchase.order = order
         self._purchases.add(purchase)
-        if order.named:
+        if order.named and not order.known_only:
             self._named[order.key] = purchase
         purchase.add_done_callback(self._done)
         return purchase
@@ -237,6 +252,8 @@ class Submitter:
             known = await self._keeper.known(order, purchase)
             if known is not None:
                 return known
+            if order.known_only:
+                raise NotSubmittedError("it was not bought before, and nothing is bought now")
             for doubt in doubts_about(order.request):
                 log.warning("%s; the gateway decides", doubt)
             attempts = retrying(self._retry, self._may_be_repeated)
@@ -275,11 +292,7 @@ class Submitter:
         return future
 
     async def _permit(self) -> None:
-        loop = asyncio.get_running_loop()
-        opens_at = self._pace.submit_at(loop.time())
-        while opens_at > loop.time():
-            await asyncio.sleep(opens_at - loop.time())
-            opens_at = self._pace.submit_at(loop.time())  # another 429 may have come
+        await submit_permit(self._pace)
 
     async def _bought(self, request: RemixRequest, purchase: Purchase, job: Job | None) -> Reading:
         started = asyncio.get_running_loop().time()
@@ -359,7 +372,4 @@ class Submitter:
     def _cool_down(self, error: RateLimitError, started: float) -> None:
         now = asyncio.get_running_loop().time()
         pause = self._pace.submit_refused(started, now, error.retry_after)
-        if pause is not None:
-            log.info("submits pause for %.1f s after a 429", pause)
-            if self._notify is not None:
-                self._notify(Event(kind="cool_down", delay=pause))
+        tell_pause("submits", pause, self._notify)

@@ -9,7 +9,7 @@ import sys
 
 __all__ = ["main"]
 
-_EXTRA = frozenset({"typer", "rich", "click"})
+_EXTRA = frozenset({"typer", "rich", "click", "platformdirs"})
 
 
 def main() -> None:
@@ -21,8 +21,8 @@ def main() -> None:
             if (error.name or "").partition(".")[0] not in _EXTRA:
                 raise
             print(
-                "error: the command line needs Typer and Rich, which are not installed: "
-                'pip install "octoremix[cli]"',
+                "error: the command line needs Typer, Rich and platformdirs, which are not all "
+                'installed: pip install "octoremix[cli]"',
                 file=sys.stderr,
             )
             sys.exit(2)

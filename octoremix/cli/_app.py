@@ -10,9 +10,14 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from ._batch import batch
 from ._demo import demo
+from ._doubts import doubts
 from ._download import download
+from ._jobs import jobs
 from ._remix import remix
+from ._report import report
+from ._resume import resume
 from ._serve import serve
 from ._watch import watch
 
@@ -47,8 +52,9 @@ def _main(
     del version
 
 
-for _command in (demo, remix, watch, download, serve):
+for _command in (demo, remix, batch, report, watch, download, jobs, resume, serve):
     app.command()(_command)
+app.add_typer(doubts, name="doubts")
 
 
 def run() -> None:

@@ -13,6 +13,7 @@ from ._demo_play import SOURCE_ID, Demo
 from ._options import JSON, Verbose
 from ._output import Output
 from ._run import Run, execute
+from ._target import make_folder
 
 if TYPE_CHECKING:
     from ..testing import JobRequest
@@ -60,7 +61,7 @@ def demo(
                 "the demo makes real videos with PyAV, which is not installed: "
                 'pip install "octoremix[demo]"'
             ) from None
-        _make_folder(out)
+        make_folder(out)
         async with gateway:
             await Demo(run=run, gateway=gateway, jobs=jobs, folder=out, own=video).play()
 
@@ -89,12 +90,3 @@ def _checked_source(video: Path) -> Path:
         reason = getattr(error, "strerror", None) or "there is no video stream in it"
         raise ConfigurationError(f"{shown} can't be read as a video: {reason}") from None
     raise ConfigurationError(f"{shown} holds no picture")
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"the folder {printable(folder)} can't be made: {error.strerror}"
-        ) from None

@@ -18,12 +18,12 @@ from .. import TaskStatus, Video
 from ._output import Output
 from ._text import cut
 
-__all__ = ["Display", "displayed"]
+__all__ = ["STYLES", "Display", "displayed"]
 
 SUBMITTING = "submitting"
 DETACHED = "detached"
 
-_STYLES = {
+STYLES = {
     SUBMITTING: "dim",
     TaskStatus.QUEUED: "cyan",
     TaskStatus.PROCESSING: "yellow",
@@ -31,6 +31,9 @@ _STYLES = {
     TaskStatus.FAILED: "red",
     TaskStatus.CANCELLED: "red",
     TaskStatus.EXPIRED: "red",
+    "downloaded": "green",
+    "refused": "red",
+    "in_doubt": "magenta",
     "error": "red",
     DETACHED: "magenta",
 }
@@ -148,7 +151,7 @@ class LiveDisplay(Display):
 
 
 def _cells(row: Row) -> tuple[RenderableType, ...]:
-    style = _STYLES.get(row.status, "")
+    style = STYLES.get(row.status, "")
     failed = row.over and style == "red"
     # A failed task commonly shows 100: no bar for those.
     share = 0.0 if failed or row.progress is None else min(100.0, max(0.0, row.progress))

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .. import OctoremixError, PollPolicy, RemixError, Session, TaskStatus, Video
+from .. import (
+    JournalError,
+    OctoremixError,
+    PollPolicy,
+    RemixError,
+    Session,
+    TaskStatus,
+    Video,
+    WaitError,
+)
 from ..errors import printable
 from ._exit import Code
+from ._journal import JournalFile, NoJournal, Records
 from ._options import (
     JSON,
     APIKeyFile,
@@ -28,6 +39,9 @@ from ._text import file_name
 
 __all__ = ["download"]
 
+_LONGEST_LOOK = 30.0
+"""Seconds to wait for what a task's own answer has told already."""
+
 
 def download(
     id: Annotated[str, typer.Argument(metavar="ID", help="The task whose video is wanted.")],
@@ -36,6 +50,8 @@ def download(
         typer.Option("--out", "-o", metavar="FILE", help="The file. Default: ID.mp4, made safe."),
     ] = None,
     force: Force = False,
+    journal: JournalFile = None,
+    no_journal: NoJournal = False,
     json: JSON = False,
     verbose: Verbose = False,
     base_url: BaseURL = None,
@@ -49,13 +65,19 @@ def download(
     The file is whole or not there. On stdout: its path.
     """
     connection = Connection(
-        base_url=base_url, proxy=proxy, ca_file=ca_file, api_key_file=api_key_file
+        base_url=base_url,
+        proxy=proxy,
+        ca_file=ca_file,
+        api_key_file=api_key_file,
+        records=Records(journal, no_journal),
     )
     target = Path(file_name(id)) if out is None else out
 
     async def work(run: Run) -> None:
         check_target(target, force=force)
-        async with run.session(PollPolicy()) as session:
+        kept = connection.records.existing()
+        policy = PollPolicy(first_delay=0.0)
+        async with run.session(policy, kept, needed=journal is not None) as session:
             await _download(run, session, id, target, force=force)
 
     raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), connection), work))
@@ -67,6 +89,8 @@ async def _download(run: Run, session: Session, id: str, target: Path, *, force:
         if not video.status.terminal:
             _unfinished(run, video)
             return
+        if run.journalled:
+            await _keep_end(run, session, id)
         if video.status is not TaskStatus.COMPLETED:
             raise _no_video(video)
         await save(session, video, target, force=force)
@@ -74,6 +98,18 @@ async def _download(run: Run, session: Session, id: str, target: Path, *, force:
         run.failed(error, id)
         return
     tell_saved(run.output, video, target)
+
+
+async def _keep_end(run: Run, session: Session, id: str) -> None:
+    """Record the end of a job that nobody followed so far, before its download is."""
+    try:
+        waiting = await session.history(states=["submitted"])
+    except JournalError as error:
+        run.output.warn(str(error))
+        return
+    if any(entry.id == id for entry in waiting):
+        with contextlib.suppress(RemixError, WaitError):  # the caller has seen for itself
+            await session.track(id).wait(_LONGEST_LOOK)
 
 
 def _unfinished(run: Run, video: Video) -> None:

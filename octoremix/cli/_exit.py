@@ -16,6 +16,9 @@ from .. import (
     DownloadError,
     IncompleteDownloadError,
     InvalidResponseError,
+    JournalBusyError,
+    JournalError,
+    KeyReusedError,
     NotAVideoError,
     OctoremixError,
     PermissionDeniedError,
@@ -29,12 +32,13 @@ from .. import (
     SubmitOutcomeUnknownError,
     TaskLostError,
     TaskNotFoundError,
+    TooLargeError,
     UnexpectedRedirectError,
     WaitError,
     WaitTimeoutError,
 )
 
-__all__ = ["Code", "Verdict", "gravest", "verdict_on"]
+__all__ = ["Code", "Verdict", "gravest", "message_of", "verdict_on"]
 
 
 class Code(enum.IntEnum):
@@ -125,6 +129,13 @@ _TABLE: dict[type[OctoremixError], Verdict] = {
     SubmitOutcomeUnknownError: Verdict(
         Code.IN_DOUBT, "running the command again before you have looked may pay for it twice"
     ),
+    # Of one that tells an id see `verdict_on`.
+    JournalError: Verdict(
+        Code.USAGE,
+        "--journal names another file; remix, watch and download can do without one by --no-journal",
+    ),
+    JournalBusyError: Verdict(Code.FAILED, _LATER),
+    KeyReusedError: Verdict(Code.USAGE),
     RemixError: Verdict(Code.FAILED),
     WaitError: Verdict(Code.RUNNING, _GOES_ON),
     WaitTimeoutError: Verdict(Code.RUNNING, _GOES_ON),
@@ -136,6 +147,7 @@ _TABLE: dict[type[OctoremixError], Verdict] = {
     IncompleteDownloadError: Verdict(Code.FAILED, _AGAIN),
     NotAVideoError: Verdict(Code.FAILED, _AGAIN),
     ResultExpiredError: Verdict(Code.FAILED, "the result is kept for a limited time only"),
+    TooLargeError: Verdict(Code.FAILED),
 }
 
 
@@ -145,7 +157,16 @@ def verdict_on(error: BaseException) -> Verdict:
         cause = verdict_on(error.__cause__)
         if cause.code is Code.REFUSED:
             return Verdict(Code.REFUSED, f"{cause.hint}; to follow this one again: {{watch}}")
+    if isinstance(error, JournalError) and error.id is not None:  # accepted, but not recorded
+        return Verdict(Code.RUNNING, _GOES_ON)
     for kind in type(error).__mro__:
         if kind in _TABLE:
             return _TABLE[kind]
     return Verdict(Code.FAILED)
+
+
+def message_of(error: BaseException) -> str:
+    """Return what is said of an error: of the system's, its words without their number."""
+    if isinstance(error, OSError) and not isinstance(error, OctoremixError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__

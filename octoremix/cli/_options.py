@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from attrs import frozen
+from attrs import Factory, frozen
 from tenacity import wait_fixed
 
-from .. import ConfigurationError, Event, PollPolicy, Session
+from .. import ConfigurationError, Event, PollPolicy, Session, SQLiteJournal
 from ..errors import printable
+from ._journal import Records
 from ._output import Output
 from ._text import shell_command
 
@@ -105,18 +106,22 @@ Force = Annotated[bool, typer.Option("--force", help="Replace the file if it exi
 
 @frozen(kw_only=True)
 class Connection:
-    """How to reach the gateway."""
+    """How to reach the gateway, and where what is bought there is recorded."""
 
     base_url: str | None = None
     proxy: str | None = None
     ca_file: Path | None = None
     api_key_file: Path | None = None
+    records: Records = Factory(Records)
 
     def session(
         self,
         output: Output,
         poll: PollPolicy,
         on_event: Callable[[Event], object] | None = None,
+        *,
+        journal: Path | SQLiteJournal | None = None,
+        rate_limit: float | None = None,
     ) -> Session:
         """Make the session.
 
@@ -133,19 +138,22 @@ class Connection:
                 proxy=False if self.proxy == "none" else self.proxy,
                 ssl=self._certificates(),
                 on_event=on_event,
+                journal=journal,
+                rate_limit=rate_limit,
             )
         for warning in caught:
             output.warn(str(warning.message))
         return session
 
     def command(self, *words: str, ids: Iterable[str] = ()) -> str:
-        """Return a further command for the same gateway, to be pasted into a shell."""
+        """Return a further command for the same gateway and journal, to be pasted into a shell."""
         options = {
             "--base-url": self.base_url,
             # A proxy's address may hold a password, which is not to be repeated.
             "--proxy": None if self.proxy and "@" in self.proxy else self.proxy,
             "--ca-file": self.ca_file and str(self.ca_file),
             "--api-key-file": self.api_key_file and str(self.api_key_file),
+            "--journal": self.records.file and str(self.records.file),
         }
         given = [part for name, value in options.items() if value for part in (name, value)]
         return shell_command(["octoremix", *words, *given], ids)

@@ -10,9 +10,19 @@ from typing import Annotated, Any
 import typer
 from attrs import fields, frozen
 
-from .. import ConfigurationError, OctoremixError, RemixFuture, RemixRequest, Session, Video
+from .. import (
+    ConfigurationError,
+    OctoremixError,
+    RemixError,
+    RemixFuture,
+    RemixRequest,
+    Session,
+    SubmitOutcomeUnknownError,
+    Video,
+)
 from ..errors import printable
 from ._display import displayed
+from ._journal import JournalFile, NoJournal, Records
 from ._options import (
     JSON,
     APIKeyFile,
@@ -58,6 +68,24 @@ def remix(
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="End as soon as the job is accepted.")
     ] = False,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Your name for the job: the same one never buys it twice.",
+            rich_help_panel="Journal",
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Buy the job of this --key again if it ended without a video.",
+            rich_help_panel="Journal",
+        ),
+    ] = False,
+    journal: JournalFile = None,
+    no_journal: NoJournal = False,
     timeout: Timeout = 3600.0,
     poll_every: PollEvery = None,
     json: JSON = False,
@@ -74,19 +102,27 @@ def remix(
     Ctrl-C ends the wait, not the job, and says how to take the wait up again.
     """
     connection = Connection(
-        base_url=base_url, proxy=proxy, ca_file=ca_file, api_key_file=api_key_file
+        base_url=base_url,
+        proxy=proxy,
+        ca_file=ca_file,
+        api_key_file=api_key_file,
+        records=Records(journal, no_journal),
     )
 
     async def work(run: Run) -> None:
         order = _Order(
             request=RemixRequest(
-                video_id=video_id, prompt=prompt, model=model, extra=_fields(extra or [])
+                video_id=video_id, prompt=prompt, model=model, extra=_fields(extra or []), key=key
             ),
             out=out,
             force=force,
             wait=not no_wait,
+            retry_failed=retry_failed,
         )
-        async with run.session(poll_policy(timeout, poll_every)) as session:
+        if no_journal and key is not None:
+            raise ConfigurationError("--key needs the journal: leave out --no-journal")
+        policy = poll_policy(timeout, poll_every)
+        async with run.session(policy, connection.records.for_purchases()) as session:
             await _remix(run, session, order)
 
     raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), connection), work))
@@ -100,8 +136,11 @@ class _Order:
     out: Path | None
     force: bool
     wait: bool
+    retry_failed: bool
 
     def __attrs_post_init__(self) -> None:
+        if self.retry_failed and self.request.key is None:
+            raise ConfigurationError("--retry-failed needs the --key of the job that failed")
         if self.out is None:
             return
         if not self.wait:
@@ -136,15 +175,20 @@ def _fields(pairs: list[str]) -> dict[str, Any]:
 
 async def _remix(run: Run, session: Session, order: _Order) -> None:
     started = time.monotonic()
-    future = await run.submit(session, order.request)
-    if not order.wait:
-        run.ended(future.id)
-        if not run.output.json:
-            run.output.write(printable(future.id))
-        run.output.note(f"to follow: {run.connection.command('watch', ids=[future.id])}")
-        return
+    again = "the same command with --retry-failed buys it again" if order.request.key else ""
     try:
+        future = await run.submit(session, order.request, retry_failed=order.retry_failed)
+        if not order.wait:
+            run.let_go(future)
+            return
         video = await _followed(run, future)
+    except RemixError as error:
+        run.failed(error, retry=again)
+        return
+    except SubmitOutcomeUnknownError as error:
+        guarded = "the same --key buys nothing until this is settled" if order.request.key else ""
+        run.failed(error, retry=again if error.abandoned else guarded)
+        return
     except OctoremixError as error:
         run.failed(error)
         return

@@ -5,26 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from attrs import Factory, define, field
 
 from .. import (
     Event,
+    JournalError,
     OctoremixError,
     PollPolicy,
     RemixFuture,
     RemixRequest,
     Session,
     SessionClosedError,
+    SQLiteJournal,
     SubmitOutcomeUnknownError,
     TaskLostError,
     Video,
     WaitError,
 )
 from ..errors import printable
-from ._exit import Code, gravest, verdict_on
+from ._doubt_words import tell_how_to_settle
+from ._exit import Code, gravest, message_of, verdict_on
 from ._options import Connection
 from ._output import Output, OutputClosedError
 from ._signals import caught
@@ -50,6 +55,10 @@ class Run:
         quiet: Whether acceptances are not worth a line each.
         billed: Whether jobs that go on cost anything.
         endless: Whether a signal is the way to end it.
+        finish: Called at the first Ctrl-C, to finish what runs and begin nothing new; without it
+            Ctrl-C ends the command at once, as a second one does.
+        noticed: Told of every event of the session.
+        journalled: Whether what is bought is recorded.
     """
 
     output: Output
@@ -57,6 +66,10 @@ class Run:
     quiet: bool = False
     billed: bool = True
     endless: bool = False
+    finish: Callable[[], object] | None = None
+    noticed: Callable[[Event], object] | None = None
+    journalled: bool = field(init=False, default=False)
+    _last_bought: str | None = field(init=False, default=None)
     _codes: list[Code] = field(init=False, factory=list)
     _going_on: dict[str, Video | None] = field(init=False, factory=dict)
     _stopped: Code | None = field(init=False, default=None)
@@ -66,15 +79,49 @@ class Run:
         """The gravest of what has happened."""
         return gravest([*self._codes, *([self._stopped] if self._stopped is not None else [])])
 
-    def session(self, poll: PollPolicy) -> Session:
-        """Make the session.
+    @contextlib.asynccontextmanager
+    async def session(
+        self,
+        poll: PollPolicy,
+        journal: Path | SQLiteJournal | None = None,
+        *,
+        needed: bool = True,
+        rate_limit: float | None = None,
+    ) -> AsyncIterator[Session]:
+        """Open the session.
+
+        Args:
+            poll: How tasks are followed.
+            journal: Where what is bought is recorded, or ``None``.
+            needed: Whether a journal that can't be used is an error; else it is done without.
+            rate_limit: The most requests a second, or ``None``.
 
         Raises:
             ConfigurationError: A setting is missing or malformed.
+            JournalError: The journal can't be used; nothing was sent.
         """
-        return self.connection.session(self.output, poll, self._noticed)
+        make = partial(
+            self.connection.session, self.output, poll, self._notice, rate_limit=rate_limit
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            session = make(journal=journal)
+            try:
+                await stack.enter_async_context(session)
+            except JournalError as error:
+                await session.aclose()
+                if needed:
+                    raise
+                self.output.warn(f"{error}; what this command learns is not recorded")
+                journal = None
+                session = await stack.enter_async_context(make())
+            self.journalled = journal is not None
+            yield session
 
-    def _noticed(self, event: Event) -> None:
+    def _notice(self, event: Event) -> None:
+        if self.noticed is not None:
+            self.noticed(event)
+        if event.kind == "accepted":
+            self._last_bought = event.id
         if event.kind == "cool_down" and (event.delay or 0) >= 2:
             self.output.note(f"the gateway asks to wait: paused for {event.delay:.0f} s", "dim")
 
@@ -90,13 +137,27 @@ class Run:
         """Take an exit code into account."""
         self._codes.append(code)
 
-    async def submit(self, session: Session, request: RemixRequest) -> RemixFuture:
-        """Buy one job. If we are told to stop meanwhile, find out first what became of it."""
-        buying = asyncio.ensure_future(
+    async def submit(
+        self, session: Session, request: RemixRequest, *, retry_failed: bool = False
+    ) -> RemixFuture:
+        """Buy one job; see `buy`."""
+        return await self.buy(
+            session,
             session.submit(
-                request.video_id, prompt=request.prompt, model=request.model, extra=request.extra
-            )
+                request.video_id,
+                prompt=request.prompt,
+                model=request.model,
+                extra=request.extra,
+                key=request.key,
+                retry_failed=retry_failed,
+            ),
         )
+
+    async def buy(
+        self, session: Session, purchase: Coroutine[Any, Any, RemixFuture]
+    ) -> RemixFuture:
+        """Buy one job. If we are told to stop meanwhile, find out first what became of it."""
+        buying = asyncio.ensure_future(purchase)
         try:
             future = await asyncio.shield(buying)
         except asyncio.CancelledError:
@@ -125,9 +186,18 @@ class Run:
 
     def _accepted(self, future: RemixFuture) -> None:
         self.goes_on(future.id, future.video)
+        known = self.journalled and future.id != self._last_bought
         if not self.quiet:
-            self.output.note(f"accepted: {printable(future.id)}")
-        self.output.event("accepted", id=future.id, video=future.video)
+            word = "bought before" if known else "accepted"
+            self.output.note(f"{word}: {printable(future.id)}")
+        self.output.event("known" if known else "accepted", id=future.id, video=future.video)
+
+    def let_go(self, future: RemixFuture) -> None:
+        """Tell the id of a job that is not waited for."""
+        self.ended(future.id)
+        if not self.output.json:
+            self.output.write(printable(future.id))
+        self.output.note(f"to follow: {self.connection.command('watch', ids=[future.id])}")
 
     async def follow(self, future: RemixFuture, changed: Callable[[Video], object]) -> Video:
         """Await a task's video, and tell each new snapshot.
@@ -145,13 +215,18 @@ class Run:
         self.ended(future.id)
         return video
 
-    def failed(self, error: BaseException, id: str | None = None, retry: str = "") -> None:
+    def failed(
+        self,
+        error: BaseException,
+        id: str | None = None,
+        retry: str = "",
+    ) -> None:
         """Report an error and take its code into account.
 
         Args:
             error: What happened.
             id: The task, where the error does not say it.
-            retry: The command that tries again, where it is not what the error suggests.
+            retry: What to do about it, where it is not what the error suggests.
         """
         task_id = getattr(error, "id", None) or id
         if task_id is not None:
@@ -160,11 +235,16 @@ class Run:
         self.code(verdict.code)
         detached = isinstance(error, (WaitError, SessionClosedError))
         detached = detached and not isinstance(error, TaskLostError)
-        self.output.complain(_message(error), retry or self._hint(verdict.hint, task_id))
+        self.output.complain(message_of(error), retry or self._hint(verdict.hint, task_id))
         self.output.trace(error)
+        more = {}
+        if self.journalled and isinstance(error, SubmitOutcomeUnknownError) and error.request:
+            more["key"] = error.request.key
+            if error.request.key is not None and not error.abandoned:
+                tell_how_to_settle(self.output, self.connection, error.request.key)
         video = getattr(error, "video", None)
         event = "detached" if detached else "error"
-        self.output.event(event, id=task_id, video=video, error=error)
+        self.output.event(event, id=task_id, video=video, error=error, **more)
 
     def _hint(self, hint: str, id: str | None) -> str:
         if id is None:
@@ -215,6 +295,10 @@ async def _supervised(run: Run, work: Work) -> Code:
     task = asyncio.ensure_future(work(run))
 
     def stop(number: int) -> None:
+        if number == signal.SIGINT and run.finish is not None:
+            finish, run.finish = run.finish, None
+            finish()
+            return
         code, word = _SIGNALS[signal.Signals(number)]
         run.stopped(code, word)
         task.cancel()
@@ -253,12 +337,6 @@ def _report(run: Run, error: Exception) -> None:
         run.failed(error)
     except OutputClosedError:
         run.stopped(Code.CLOSED, "")
-
-
-def _message(error: BaseException) -> str:
-    if isinstance(error, OSError) and not isinstance(error, OctoremixError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
 
 
 async def all_of(works: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Annotated
 
-import attrs
 import typer
 
 from .. import ConfigurationError
@@ -16,7 +15,7 @@ from ._run import Run, execute
 from ._text import cut, shell_command
 
 if TYPE_CHECKING:
-    from ..testing import Emulator, Fault, JobRequest
+    from ..testing import Emulator, JobRequest
 
 __all__ = ["serve"]
 
@@ -57,12 +56,14 @@ def serve(
         typer.Option(
             metavar="FAULT",
             help="What goes wrong, as in html_502:on=query,rate=0.1; may be repeated; "
-            "a wrong name lists them all.",
+            "mix:rate=0.2 is a mix of all that a poll survives; a wrong name lists them all.",
         ),
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(metavar="NUMBER", help="Chooses which calls a fault's rate= hits."),
+        typer.Option(
+            metavar="NUMBER", help="Chooses which calls the rate= of a fault or a mix hits."
+        ),
     ] = 0,
     json: JSON = False,
     verbose: Verbose = False,
@@ -111,16 +112,18 @@ def serve(
     raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), endless=True), work))
 
 
-def _fault(text: str, seed: int) -> Fault:
-    """One fault as the option tells it; it has the seed of all where it names none."""
-    from ..testing import Fault  # noqa: PLC0415 - other commands can do without it
+def _fault(text: str, seed: int) -> str:
+    """One fault or mix as the option tells it, with the seed of all where it names none."""
+    from ..testing import Faults  # noqa: PLC0415 - other commands can do without it
 
     try:
-        fault = Fault.parse(text)
+        Faults.of([text])
     except ValueError as error:
         reason = printable(error, 2000)  # it may list all faults
         raise ConfigurationError(f"--faults {printable(text)}: {reason}") from None
-    return fault if "seed=" in text else attrs.evolve(fault, seed=seed)
+    if "seed=" in text:
+        return text
+    return f"{text},seed={seed}" if ":" in text else f"{text}:seed={seed}"
 
 
 async def _serve(run: Run, gateway: Emulator, host: str, port: int) -> None:

@@ -10,7 +10,7 @@ from ..errors import printable
 from ._output import Output
 from ._text import human_size
 
-__all__ = ["check_target", "save", "tell_saved"]
+__all__ = ["check_target", "make_folder", "save", "tell_saved"]
 
 
 def check_target(target: Path, *, force: bool) -> None:
@@ -42,7 +42,26 @@ async def save(session: Session, video: Video, target: Path, *, force: bool) -> 
         check_target(target, force=force)
     except ConfigurationError as error:
         raise DownloadError(str(error), id=video.id) from None
-    await session.download(video, target)
+    await session.download(video, _absolute(target))
+
+
+def _absolute(target: Path) -> Path:
+    """Return where a file is for whoever reads of it in a journal, in whatever folder."""
+    return target.absolute()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder where it is missing.
+
+    Raises:
+        ConfigurationError: It can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"the folder {printable(folder)} can't be made: {error.strerror}"
+        ) from None
 
 
 def tell_saved(output: Output, video: Video, target: Path) -> None:

@@ -9,12 +9,22 @@ from collections.abc import Iterable
 
 from ..errors import printable
 
-__all__ = ["cut", "file_name", "human_size", "shell_command", "slug"]
+__all__ = [
+    "cut",
+    "file_name",
+    "human_duration",
+    "human_size",
+    "seconds_in",
+    "shell_command",
+    "slug",
+]
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 # What Windows keeps for itself, with any suffix.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _LONGEST_NAME = 100
+_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)([smhdw])", re.ASCII)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SMALL_WORDS = frozenset({"a", "all", "an", "and", "in", "of", "the", "to", "up"})
 
 
@@ -55,6 +65,26 @@ def human_size(size: int) -> str:
             return f"{amount:.0f} {unit}" if amount >= 99.5 else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.1f} GB"
+
+
+def seconds_in(text: str) -> float | None:
+    """Return a duration such as ``30d``, ``12h`` or ``90m`` in seconds; ``None`` if it is none."""
+    match = _DURATION.fullmatch(text.strip().lower())
+    return None if match is None else float(match[1]) * _UNITS[match[2]]
+
+
+def human_duration(seconds: float) -> str:
+    """Return a length of time as people read it: ``"42 s"``, ``"3 min 20 s"``, ``"1 h 5 min"``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 10:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 def shell_command(words: Iterable[str], ids: Iterable[str] = ()) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from attrs import frozen
 
 from .. import OctoremixError, RemixFuture, Session, Video
 from ..errors import printable
 from ._display import Display, displayed
+from ._journal import JournalFile, NoJournal, Records
 from ._options import (
     JSON,
     APIKeyFile,
@@ -24,14 +28,20 @@ from ._options import (
 )
 from ._output import Output
 from ._run import Run, all_of, execute
+from ._target import save
+from ._text import file_name
 
-__all__ = ["watch"]
+__all__ = ["Watch", "watch"]
+
+FOOTER = "Ctrl-C ends the watch, not the jobs"
 
 
 def watch(
     ids: Annotated[list[str], typer.Argument(metavar="ID", help="The tasks to follow.")],
     timeout: Timeout = 3600.0,
     poll_every: PollEvery = None,
+    journal: JournalFile = None,
+    no_journal: NoJournal = False,
     json: JSON = False,
     verbose: Verbose = False,
     base_url: BaseURL = None,
@@ -45,46 +55,78 @@ def watch(
     On stdout, as each one ends: its id, status and link, separated by tabs.
     """
     connection = Connection(
-        base_url=base_url, proxy=proxy, ca_file=ca_file, api_key_file=api_key_file
+        base_url=base_url,
+        proxy=proxy,
+        ca_file=ca_file,
+        api_key_file=api_key_file,
+        records=Records(journal, no_journal),
     )
 
     async def work(run: Run) -> None:
         policy = poll_policy(timeout, poll_every, first_delay=0.0)
-        footer = "Ctrl-C ends the watch, not the jobs"
-        async with run.session(policy) as session:
-            with displayed(run.output, footer) as display:
-                await _watch(run, session, display, list(dict.fromkeys(ids)))
+        kept = connection.records.existing()
+        async with run.session(policy, kept, needed=journal is not None) as session:
+            # A malformed id is found before any is asked for.
+            futures = [session.track(task_id) for task_id in dict.fromkeys(ids)]
+            await Watch(run, session).follow(futures)
 
     raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), connection), work))
 
 
-async def _watch(run: Run, session: Session, display: Display, ids: list[str]) -> None:
-    # A malformed id is found before any is asked for.
-    futures = [session.track(task_id) for task_id in ids]
-    for task_id in ids:
-        run.goes_on(task_id)
-        display.add(task_id, id=task_id)
+@frozen
+class Watch:
+    """Follows tasks and tells how each of them ends.
 
-    await all_of(_follow(run, display, future) for future in futures)
+    Attributes:
+        run: The command's.
+        session: The one that follows them.
+        folder: Where their videos are saved, or ``None``.
+    """
+
+    run: Run
+    session: Session
+    folder: Path | None = None
+
+    async def follow(self, futures: Iterable[RemixFuture]) -> None:
+        """Follow tasks until all of them are done."""
+        followed = list(futures)
+        if not followed:
+            return
+        with displayed(self.run.output, FOOTER) as display:
+            for future in followed:
+                self.run.goes_on(future.id)
+                prompt = "" if future.request is None else future.request.prompt
+                display.add(future.id, prompt, id=future.id)
+            await all_of(self._follow(display, future) for future in followed)
+
+    async def _follow(self, display: Display, future: RemixFuture) -> None:
+        run = self.run
+        file: Path | None = None
+        try:
+            video = await run.follow(future, lambda video: display.change(future.id, video))
+            if self.folder is not None:
+                file = self.folder / file_name(video.id)
+                await save(self.session, video, file, force=False)
+        except (OctoremixError, OSError) as error:
+            file = None
+            display.end(future.id, None if future.status.terminal else "error")
+            run.failed(error, future.id)
+        else:
+            display.end(future.id)
+            run.output.event("done", id=future.id, video=video, file=_text(file))
+        self._show(future.id, future.video, file)
+
+    def _show(self, id: str, video: Video | None, file: Path | None) -> None:
+        if self.run.output.json:
+            return
+        link = (video.url if video is not None else None) or "-"
+        if link.startswith("data:"):
+            link = "data:…"
+        if file is not None:
+            link = str(file)
+        status = "unknown" if video is None else str(video.status)
+        self.run.output.write("\t".join([printable(id), status, printable(link, len(link) + 1)]))
 
 
-async def _follow(run: Run, display: Display, future: RemixFuture) -> None:
-    try:
-        video = await run.follow(future, lambda video: display.change(future.id, video))
-    except OctoremixError as error:
-        display.end(future.id, None if future.status.terminal else "error")
-        run.failed(error)
-    else:
-        display.end(future.id)
-        run.output.event("done", id=future.id, video=video)
-    _show(run, future.id, future.video)
-
-
-def _show(run: Run, id: str, video: Video | None) -> None:
-    if run.output.json:
-        return
-    link = (video.url if video is not None else None) or "-"
-    if link.startswith("data:"):
-        link = "data:…"
-    status = "unknown" if video is None else str(video.status)
-    run.output.write("\t".join([printable(id), status, printable(link, len(link) + 1)]))
+def _text(file: Path | None) -> str | None:
+    return None if file is None else str(file)

@@ -14,6 +14,7 @@ from ._faults import Fault, Faults
 from ._jobs import Outcome
 from ._money import Key
 from ._profiles import PROFILES
+from .threaded import ThreadedEmulator
 
 __all__ = [
     "FAULTS",
@@ -28,4 +29,5 @@ __all__ = [
     "Key",
     "Outcome",
     "Route",
+    "ThreadedEmulator",
 ]

@@ -69,6 +69,11 @@ def content_error(status: int, message: str, kind: str = "invalid_request_error"
     return RefusedError(status, {"error": {"message": message, "type": kind}})
 
 
+def artifact_error(status: int, code: str, message: str) -> RefusedError:
+    """What the routes of artifacts answer: the code twice."""
+    return RefusedError(status, {"error": {"message": message, "type": code, "code": code}})
+
+
 def no_route(method: str, raw_path: str) -> web.Response:
     """What an unknown path answers: an error under the API, else the dashboard's page."""
     if raw_path.split("/")[1:2] not in (["v1"], ["api"], ["assets"]):

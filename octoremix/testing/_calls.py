@@ -26,6 +26,7 @@ class Route(enum.StrEnum):
     REMIX = "POST /v1/videos/{id}/remix"
     QUERY = "GET /v1/videos/{id}"
     CONTENT = "GET /v1/videos/{id}/content"
+    CONTENT_HEAD = "HEAD /v1/videos/{id}/content"
     EXTEND = "POST /v1/videos/{id}/extend"
     LEGACY_CREATE = "POST /v1/video/generations"
     LEGACY_QUERY = "GET /v1/video/generations/{id}"
@@ -33,6 +34,10 @@ class Route(enum.StrEnum):
     UNIFIED_REMIX = "POST /v1/video/remix"
     UNIFIED_EXTEND = "POST /v1/video/extend"
     UNIFIED_QUERY = "GET /v1/video/query"
+    TASK = "GET /v1/tasks/{id}"
+    ARTIFACTS = "GET /v1/tasks/{id}/artifacts"
+    ARTIFACT = "GET /v1/tasks/{id}/artifacts/{key}/content"
+    ARTIFACT_HEAD = "HEAD /v1/tasks/{id}/artifacts/{key}/content"
     MODELS = "GET /v1/models"
     USAGE = "GET /api/usage/token/"
     LOG = "GET /api/log/token"
@@ -50,6 +55,12 @@ UNIFIED = frozenset(
 )
 """The routes that OctopusX has beside those of new-api."""
 
+ARTIFACT = frozenset({Route.ARTIFACT, Route.ARTIFACT_HEAD})
+"""The routes of an artifact's bytes."""
+
+HOST = frozenset({Route.TASK, Route.ARTIFACTS}) | ARTIFACT
+"""The routes that came to new-api with its release candidate 30."""
+
 ACCOUNT = frozenset({Route.USAGE, Route.LOG})
 """The routes about the key itself."""
 
@@ -65,6 +76,11 @@ PLACES: dict[Route, str] = {
     Route.UNIFIED_QUERY: "query",
     Route.LEGACY_QUERY: "legacy",
     Route.CONTENT: "content",
+    Route.CONTENT_HEAD: "content",
+    Route.TASK: "query",
+    Route.ARTIFACTS: "artifacts",
+    Route.ARTIFACT: "content",
+    Route.ARTIFACT_HEAD: "content",
 }
 """What a fault calls each route."""
 
@@ -96,6 +112,9 @@ _ROUTES = {
     ("POST", "videos", "extend"): Route.EXTEND,
     ("GET", "videos", ""): Route.QUERY,
     ("GET", "videos", "content"): Route.CONTENT,
+    ("HEAD", "videos", "content"): Route.CONTENT_HEAD,
+    ("GET", "tasks", ""): Route.TASK,
+    ("GET", "tasks", "artifacts"): Route.ARTIFACTS,
 }
 
 
@@ -117,6 +136,9 @@ def identify(method: str, raw_path: str) -> tuple[Route, str]:
     route: Route = Route.OTHER
     if rest[:2] == ["video", "generations"] and method == "GET" and len(rest) == 3:
         route, name = Route.LEGACY_QUERY, rest[2]
+    elif rest[:1] == ["tasks"] and len(rest) == 5 and rest[2::2] == ["artifacts", "content"]:
+        methods = {"GET": Route.ARTIFACT, "HEAD": Route.ARTIFACT_HEAD}
+        route, name = methods.get(method, Route.OTHER), rest[1]
     elif len(rest) in {2, 3}:
         action = "" if len(rest) == 2 else rest[2] or "/"
         route, name = _ROUTES.get((method, rest[0], action), Route.OTHER), rest[1]

@@ -49,4 +49,4 @@ class Cdn:
         version = request.query.get("version", "")
         if job.fault is not None and expire_link(job, int(version) if version.isdecimal() else 0):
             return page(job.fault.status)
-        return await send(request, await self.gateway.content_of(job), {}, faults)
+        return await send(request, await self.gateway.desk.content_of(job), {}, faults)

@@ -10,9 +10,11 @@ from pathlib import Path
 from attrs import Factory, define, frozen
 
 from ._books import BookedJob, Bookkeeper, JobRequest
+from ._content import CannedContent, Content, open_file
 from ._faults import Fault, Faults
 from ._jobs import OUTCOMES, Job, Outcome, Rendering, end_of
 from ._money import Ledger
+from ._passes import Passes
 from ._profiles import Profile
 from ._renderer import Renderer
 from ._views import Rhythm, View, look
@@ -50,6 +52,7 @@ class Desk:
     ledger: Ledger
     faults: Faults
     renderer: Renderer | None = None
+    passes: Passes | None = None
     _jobs: dict[str, Job] = Factory(dict)
 
     @property
@@ -72,8 +75,14 @@ class Desk:
         """A job made here, whoever asks."""
         return self._jobs.get(video_id)
 
+    def catch_up(self, now: float) -> None:
+        """Let the gateway look at each of its unfinished jobs as often as it should have by now."""
+        if self.passes is not None:
+            self.passes.catch_up(now)
+
     def look(self, job: Job, now: float) -> View:
         """What the gateway knows of a job."""
+        self.catch_up(now)
         return look(job, now, self.rules.rhythm)
 
     def accept(
@@ -84,6 +93,8 @@ class Desk:
         if self.renderer is not None and job.outcome == "completed":
             job.rendering = self._start_rendering(self.renderer, source, request.prompt)
         self._jobs[job.id] = job
+        if self.passes is not None:
+            self.passes.add(job)
         self.ledger.charge(key, job)
         self.keeper.accept(
             BookedJob(
@@ -138,6 +149,16 @@ class Desk:
             return renderer.start(prompt)
         made = None if source.rendering is None else source.rendering.path
         return renderer.start(prompt, made=made, file=source.file)
+
+    async def content_of(self, job: Job) -> Content:
+        """The bytes of a finished video."""
+        if job.file is not None:
+            return await open_file(job.file)
+        if job.rendering is not None:
+            return await open_file(job.rendering.path)
+        if self.renderer is not None:
+            return await open_file(await self.renderer.scene())
+        return CannedContent(self.rules.content_size)
 
     def forget_unfinished(self, now: float) -> None:
         """Lose every job that has not ended, as a restart may."""

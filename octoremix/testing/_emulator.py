@@ -22,6 +22,7 @@ from ._faults import Fault, Faults
 from ._gateway import Gateway
 from ._jobs import OUTCOMES, Outcome
 from ._money import Key, Ledger
+from ._passes import Passes
 from ._profiles import profile_named
 from ._views import Rhythm
 
@@ -76,12 +77,14 @@ class Emulator:
         profile: The dialect, one of `PROFILES`.
         refresh: Seconds between two looks of the gateway at its upstream, 15 on the real one;
             0 if each query looks. The profile ``"newapi-gemini"`` is always live.
+        refresh_spacing: Seconds between two jobs of one model in such a look, 1 on the real one,
+            so that with many of them it takes long and the next one waits; 0 for all at once.
         sweep_after: Seconds after which the gateway gives an unfinished job up, a day on the
             real one; infinity for never.
         quota: What ``api_key`` has to spend, in the gateway's units; None for no limit.
         price: What a job costs, in these units.
         keys: Further keys that are accepted.
-        faults: What goes wrong, as `Faults.add` takes it.
+        faults: What goes wrong, as `Faults.add` takes it, or ``"mix:rate=0.3"``.
         cdn: Serve results from a second origin, on the same host and a port of its own.
 
     Raises:
@@ -104,6 +107,7 @@ class Emulator:
         record: bool = True,
         profile: str = "octopus-doc",
         refresh: float = 0.0,
+        refresh_spacing: float = 0.0,
         sweep_after: float = 86_400.0,
         quota: int | None = None,
         price: int = 500_000,
@@ -111,7 +115,7 @@ class Emulator:
         faults: Iterable[str | Fault] = (),
         cdn: bool = False,
     ) -> None:
-        rhythm = _rhythm(profile, refresh, sweep_after)
+        rhythm = _rhythm(profile, refresh, refresh_spacing, sweep_after)
         _check(duration=duration, queued_share=queued_share, outcome=outcome, price=price)
         files, size = _sources(sources), _size(content_size)
         if render:
@@ -119,11 +123,13 @@ class Emulator:
         self._host, self._port, self._cdn_port = host, port, 0
         self._api_key, self._render = api_key, render
         ledger = Ledger(_keys(api_key, quota, keys), price, rhythm)
-        self._books = Books(count_refunds=lambda: ledger.refunded(self._now()), record=record)
+        self._books = Books(count_refunds=lambda: self._count_refunds(ledger), record=record)
         self._faults = Faults.of(faults)
         dialect = profile_named(profile)
         rules = Rules(duration, queued_share, outcome, size, files, dialect, rhythm)
         desk = Desk(rules, Bookkeeper(self._books, record), ledger, self._faults)
+        if rhythm.spacing:
+            desk.passes = Passes(rhythm.refresh, rhythm.spacing, rhythm.sweep_after)
         self._gateway = Gateway(desk)
         self._cdn = Cdn(self._gateway) if cdn else None
         self._runners: list[web.AppRunner] = []
@@ -226,6 +232,10 @@ class Emulator:
         host = _REACHABLE.get(self._host, self._host)
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
+    def _count_refunds(self, ledger: Ledger) -> int:
+        self._gateway.desk.catch_up(self._now())
+        return ledger.refunded(self._now())
+
     def _now(self) -> float:
         return 0.0 if self._loop is None else self._loop.time()
 
@@ -283,13 +293,19 @@ def _check(*, duration: object, queued_share: float, outcome: object, price: int
         raise ValueError(f"price must be 0 or more, not {price!r}")
 
 
-def _rhythm(profile: str, refresh: float, sweep_after: float) -> Rhythm:
+def _rhythm(profile: str, refresh: float, spacing: float, sweep_after: float) -> Rhythm:
     """When the gateway looks at its upstream."""
+    if not (spacing >= 0 and math.isfinite(spacing)):
+        raise ValueError(f"refresh_spacing must be seconds from 0 up, not {spacing!r}")
+    if spacing and not refresh:
+        raise ValueError("refresh_spacing needs refresh: it is a part of each look")
     if not (refresh >= 0 and math.isfinite(refresh)):
         raise ValueError(f"refresh must be seconds from 0 up, not {refresh!r}")
     if not sweep_after > 0:
         raise ValueError(f"sweep_after must be seconds above 0, not {sweep_after!r}")
-    return Rhythm(0.0 if profile_named(profile).live else refresh, sweep_after)
+    if profile_named(profile).live:
+        refresh = spacing = 0.0
+    return Rhythm(refresh, sweep_after, spacing)
 
 
 def _sources(

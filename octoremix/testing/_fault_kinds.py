@@ -11,6 +11,7 @@ _SUBMIT = ("remix", "create")
 _REMIX = ("remix",)
 _QUERY = ("query",)
 _CONTENT = ("content", "cdn")
+_ARTIFACTS = ("artifacts",)
 
 
 @frozen
@@ -92,9 +93,12 @@ KINDS: dict[str, Kind] = {
     # Content.
     "content_502": Kind("502, the upstream's link can't be fetched", _CONTENT, status=502),
     "content_truncated": Kind("half of the bytes", _CONTENT),
+    "content_timeout": Kind("half of the bytes, slowly, then cut", _CONTENT, seconds=60.0),
+    "content_no_range": Kind("the whole, though a part was asked for", _CONTENT),
     "content_json": Kind("an error's JSON as video/mp4", _CONTENT),
     "content_blocked": Kind("403, the gateway refuses the result's host", _CONTENT, status=403),
     "content_no_length": Kind("without Content-Length", _CONTENT),
+    "artifact_unavailable": Kind("503, the plugin of the task is gone", _ARTIFACTS, status=503),
 }  # fmt: skip
 
 JOB_FAULTS = frozenset({

@@ -7,6 +7,7 @@ time: the same calls meet the same faults in every run.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 from attrs import Factory, converters, define, field, frozen
 
 from ._fault_kinds import KINDS, POLL_FAULTS, Kind
+from ._fault_text import MIX_SETTINGS, is_mix, split
 
 
 def _kind(name: object) -> Kind:
@@ -37,6 +39,16 @@ def _share(_: Any, attribute: Any, value: float | None) -> None:
         raise ValueError(f"{attribute.name} must be from 0 to 1, not {value!r}")
 
 
+def _time(_: Any, attribute: Any, value: float) -> None:
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{attribute.name} must be seconds from 0 up, not {value!r}")
+
+
+def _status(_: Any, attribute: Any, value: int) -> None:
+    if value and not 200 <= value <= 599:
+        raise ValueError(f"{attribute.name} must be an HTTP status from 200 to 599, not {value!r}")
+
+
 def _place(fault: Fault, _: Any, on: str) -> None:
     places = _kind(fault.name).places
     if on not in places and not (on == "submit" and "remix" in places):
@@ -53,7 +65,7 @@ class Fault:
     Attributes:
         name: One of `FAULTS`.
         on: Which calls: ``"remix"``, ``"create"``, ``"submit"`` (these two), ``"query"``,
-            ``"legacy"``, ``"content"`` or ``"cdn"``.
+            ``"legacy"``, ``"content"``, ``"cdn"`` or ``"artifacts"``.
         next: Only so many calls, of those that fulfil the other conditions.
         call: Only the call of that number on its route, counted from 1 and from the start.
         task: Only calls about that task: its id, or its number from 0. For a submit: the id
@@ -79,10 +91,10 @@ class Fault:
     first: int | None = field(default=None, validator=_count)
     rate: float | None = field(default=None, validator=_share)
     seed: int = 0
-    seconds: float = field(default=_of_kind("seconds"), converter=float)
+    seconds: float = field(default=_of_kind("seconds"), converter=float, validator=_time)
     times: int = field(default=_of_kind("times"), validator=_count)
     word: str = field(default=_of_kind("word"))
-    status: int = field(default=_of_kind("status"))
+    status: int = field(default=_of_kind("status"), validator=_status)
     accepted: bool = field(default=_of_kind("accepted"), converter=converters.to_bool)
 
     @classmethod
@@ -92,35 +104,8 @@ class Fault:
         Raises:
             ValueError: if it is no fault.
         """
-        name, _, rest = text.strip().partition(":")
-        settings: dict[str, Any] = {}
-        for part in filter(None, rest.split(",")):
-            key, equals, value = (piece.strip() for piece in part.partition("="))
-            if not equals or key not in _READERS:
-                known = ", ".join(_READERS)
-                raise ValueError(f"{part!r} of the fault {text!r} is no setting; use {known}")
-            settings[key] = _READERS[key](value)
+        name, settings = split(text)
         return cls(name, **settings)
-
-
-def _task(value: str) -> str | int:
-    return int(value) if value.isdecimal() else value
-
-
-_READERS: dict[str, Any] = {
-    "on": str,
-    "next": int,
-    "call": int,
-    "task": _task,
-    "first": int,
-    "rate": float,
-    "seed": int,
-    "seconds": float,
-    "times": int,
-    "word": str,
-    "status": int,
-    "accepted": str,
-}
 
 
 class Subject(Protocol):
@@ -197,12 +182,26 @@ class Faults:
 
     @classmethod
     def of(cls, faults: Iterable[str | Fault]) -> Faults:
-        """A plan of these faults."""
+        """A plan of these faults; of texts, ``"mix:rate=0.3"`` is a mix.
+
+        Args:
+            faults: Faults, or texts that `Fault.parse` reads, or ``"mix:"`` with the settings of
+                `mix`, its names with ``+`` between them.
+
+        Raises:
+            ValueError, TypeError: if one is neither.
+        """
         if isinstance(faults, str):
             raise TypeError("faults must hold faults, not be one: write [fault]")
         plan = cls()
         for fault in faults:
-            plan.add(fault)
+            if isinstance(fault, str) and is_mix(fault):
+                _, settings = split(fault, MIX_SETTINGS)
+                if "rate" not in settings:
+                    raise ValueError(f"{fault!r} needs a rate, as in mix:rate=0.3")
+                plan.mix(**settings)
+            else:
+                plan.add(fault)
         return plan
 
     def add(self, name: str | Fault, **settings: Any) -> Fault:
@@ -220,6 +219,8 @@ class Faults:
         """
         if settings and (isinstance(name, Fault) or ":" in name):
             raise TypeError("settings belong into the fault itself, or beside its bare name")
+        if isinstance(name, str) and is_mix(name):
+            raise ValueError("a mix is more than one fault: use mix()")
         if isinstance(name, Fault):
             fault = name
         else:

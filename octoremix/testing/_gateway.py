@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from . import _calls
 from ._account import Account
 from ._answers import (
     RefusedError,
+    artifact_error,
     content_error,
     json_answer,
     middleware_error,
@@ -25,9 +27,10 @@ from ._answers import (
     panic_error,
     task_error,
 )
+from ._artifacts import HEADERS, KEY, NOT_FOUND, Artifacts
 from ._books import JobRequest
-from ._calls import ACCOUNT, PLACES, UNIFIED, Call, Route
-from ._content import CannedContent, Content, open_file, send
+from ._calls import ACCOUNT, ARTIFACT, HOST, PLACES, UNIFIED, Call, Route
+from ._content import send
 from ._desk import Desk
 from ._dialects import Links
 from ._edits import EDITS, edit, end_oddly
@@ -67,6 +70,7 @@ class Gateway:
             lambda self: Account(self.desk.ledger, self.desk.keeper.books), takes_self=True
         )
     )
+    _artifacts: Artifacts = Factory(Artifacts)
     _request_numbers: itertools.count[int] = Factory(itertools.count)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -89,12 +93,17 @@ class Gateway:
 
     async def _answer(self, call: Call) -> web.StreamResponse:
         route = call.route
-        if route is Route.OTHER or (route in UNIFIED and not self.desk.rules.profile.unified):
+        self.desk.catch_up(_now())
+        if not self._has(route):
             return no_route(call.request.method, call.request.rel_url.raw_path)
         if route in ACCOUNT:
             header = call.request.headers.get("Authorization", "")
             return self._account.answer(route, self._key_of(call), header, _now())
-        call = evolve(call, key=self._check_key(call))
+        if route in ARTIFACT and "access" in call.request.query:
+            if not self._artifacts.grants(call.video_id, call.request.query["access"]):
+                raise artifact_error(404, "artifact_not_found", NOT_FOUND)
+        else:
+            call = evolve(call, key=self._check_key(call))
         if route is Route.MODELS:
             models = self.desk.ledger.keys[call.key].models or ["veo_3_1", "veo_3_1-extend"]
             data = [{"id": model, "object": "model", "owned_by": "emulator"} for model in models]
@@ -107,6 +116,12 @@ class Gateway:
             if fault.name in STRIKES:
                 answer = partial(strike, call.request, fault, answer)
         return await answer()
+
+    def _has(self, route: Route) -> bool:
+        """Whether this deployment knows the route."""
+        profile = self.desk.rules.profile
+        others = (route in UNIFIED and not profile.unified) or (route in HOST and not profile.host)
+        return route is not Route.OTHER and not others
 
     def _key_of(self, call: Call) -> str | None:
         """The key that a request comes with; the prefix ``sk-`` is optional (new-api auth.go)."""
@@ -142,19 +157,15 @@ class Gateway:
         return evolve(call, faults=tuple(chosen))
 
     async def _rightly(self, call: Call) -> web.StreamResponse:
-        match PLACES[call.route]:
-            case "create":
-                return await self._create(call)
-            case "remix":
-                return await self._remix(call)
-            case "query":
-                return self._query(call)
-            case "legacy":
-                job, links = self._wanted(call)
-                view = self.desk.look(job, _now())
-                return json_answer(legacy(job, view, links, self.desk.rules.profile))
-            case _:
-                return await self._content(call)
+        answers: dict[str, Callable[[Call], Awaitable[web.StreamResponse]]] = {
+            "create": self._create,
+            "remix": self._remix,
+            "query": self._query,
+            "legacy": self._legacy,
+            "content": self._artifact if call.route in ARTIFACT else self._content,
+            "artifacts": self._list_artifacts,
+        }
+        return await answers[PLACES[call.route]](call)
 
     async def _create(self, call: Call) -> web.Response:
         # On this route a channel is chosen first, which wants a body and its model
@@ -216,11 +227,11 @@ class Gateway:
         response.headers["X-New-Api-Other-Ratios"] = '{"seconds":8,"size":1}'
         return response
 
-    def _query(self, call: Call) -> web.Response:
+    async def _query(self, call: Call) -> web.Response:
         job, links = self._wanted(call)
         if job.fault is not None and job.has("late_visible") and job.hidden < job.fault.times:
             job.hidden += 1
-            raise task_error(400, "task_not_exist", "task_not_exist")
+            raise _unknown(call)
         profile, view = self.desk.rules.profile, self.desk.look(job, _now())
         answer = profile.queried(job, view, links)
         told = view.raw if profile.raw else view.state
@@ -235,6 +246,11 @@ class Gateway:
                 answer = edit(answer, fault, ended=ended)
         return json_answer(answer, status)
 
+    async def _legacy(self, call: Call) -> web.Response:
+        job, links = self._wanted(call)
+        view = self.desk.look(job, _now())
+        return json_answer(legacy(job, view, links, self.desk.rules.profile))
+
     async def _content(self, call: Call) -> web.StreamResponse:
         job = self._find(call)
         if job is None:
@@ -245,29 +261,46 @@ class Gateway:
             raise content_error(400, message)
         if not self.cdn_url and expire_link(job, job.link_version):
             raise content_error(502, "Upstream service returned status 403", "server_error")
-        content = await self.content_of(job)
+        content = await self.desk.content_of(job)
         return await send(call.request, content, _headers(call), call.faults)
 
-    async def content_of(self, job: Job) -> Content:
-        """The bytes of a finished video."""
-        renderer = self.desk.renderer
-        if job.file is not None:
-            return await open_file(job.file)
-        if job.rendering is not None:
-            return await open_file(job.rendering.path)
-        if renderer is not None:
-            return await open_file(await renderer.scene())
-        return CannedContent(self.desk.rules.content_size)
+    async def _list_artifacts(self, call: Call) -> web.Response:
+        job = self._find(call)
+        if job is None:
+            raise artifact_error(404, "artifact_not_found", NOT_FOUND)
+        found = []
+        completed = self.desk.look(job, _now()).state.phase is Phase.COMPLETED
+        if completed and not job.has("no_url"):
+            kind = (await self.desk.content_of(job)).content_type
+            base = f"{call.request.scheme}://{call.request.host}"
+            found.append(self._artifacts.describe(job.id, kind, base))
+        return json_answer({"task_id": job.id, "artifacts": found})
+
+    async def _artifact(self, call: Call) -> web.StreamResponse:
+        job = self._find(call)
+        completed = job is not None and self.desk.look(job, _now()).state.phase is Phase.COMPLETED
+        if job is not None and not completed and call.key:
+            raise artifact_error(409, "artifact_not_ready", "Task artifacts are not ready")
+        key = call.request.rel_url.raw_path.split("/")[5]
+        # To a signed link every refusal is the same.
+        if job is None or not completed or key != KEY or job.has("no_url"):
+            raise artifact_error(404, "artifact_not_found", NOT_FOUND)
+        headers = _headers(call) | HEADERS
+        return await send(call.request, await self.desk.content_of(job), headers, call.faults)
 
     def _find(self, call: Call) -> Job | None:
-        user = self.desk.ledger.keys[call.key].user
+        made = self.desk.find_made(call.video_id)
+        if call.key:
+            user = self.desk.ledger.keys[call.key].user
+        else:  # a signed link, which is good for whoever has it
+            user = "" if made is None else made.user
         return self.desk.find(call.video_id, user, _now())
 
     def _wanted(self, call: Call) -> tuple[Job, Links]:
         """The job that is asked for, and where its video will be."""
         job = self._find(call)
         if job is None:
-            raise task_error(400, "task_not_exist", "task_not_exist")
+            raise _unknown(call)
         path = quote(job.id.encode("utf-8", "surrogateescape"), safe="")
         content = f"{call.request.scheme}://{call.request.host}/v1/videos/{path}/content"
         on_cdn = f"{self.cdn_url}/{path}.mp4?version={job.link_version}"
@@ -286,6 +319,13 @@ def expire_link(job: Job, version: int) -> bool:
         return False
     job.link_version = max(job.link_version, version + 1)
     return True
+
+
+def _unknown(call: Call) -> RefusedError:
+    """What a query about a task that isn't there is answered with."""
+    if call.route is Route.TASK:
+        return content_error(404, "Task not found")
+    return task_error(400, "task_not_exist", "task_not_exist")
 
 
 def _now() -> float:

@@ -94,6 +94,8 @@ class Job:
         lost: Whether the gateway has no row of it.
         hidden: How often it was asked for before it could be seen.
         link_version: How many of its links have expired.
+        seen_at: When the gateway looked last, where it looks at one task after the other.
+        end_seen_at: When it saw the end, likewise.
     """
 
     id: str
@@ -114,6 +116,8 @@ class Job:
     lost: bool = False
     hidden: int = 0
     link_version: int = 0
+    seen_at: float = -math.inf
+    end_seen_at: float | None = None
 
     def has(self, name: str) -> bool:
         """Whether the fault of that name is with it."""

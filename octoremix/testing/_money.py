@@ -52,7 +52,8 @@ class Ledger:
         """Charge a job that was accepted."""
         self._charged[key] += 1
         # Only what may be given back need be looked at again.
-        if job.rendering is not None or failed_at(job, self.rhythm) is not None:
+        later = job.rendering is not None or self.rhythm.spacing
+        if later or failed_at(job, self.rhythm) is not None:
             self._doubtful.append((key, job))
 
     def refunds(self, key: str | None = None) -> list[tuple[Job, float]]:

@@ -31,6 +31,7 @@ class Profile:
         live: Whether each query looks at the upstream itself.
         raw: Whether a query passes on what the upstream said, whatever the gateway makes of it.
         unified: Whether the routes below ``/v1/video/`` are there.
+        host: Whether the routes below ``/v1/tasks/`` are there.
         place: Where a query's answer has the link; ``()`` if it has none.
     """
 
@@ -40,6 +41,7 @@ class Profile:
     live: bool = False
     raw: bool = False
     unified: bool = False
+    host: bool = False
     place: tuple[str, ...] = ()
 
 
@@ -84,7 +86,7 @@ _BY_NAME: dict[str, Profile] = {
         unified=True,
         place=("output", "url"),
     ),
-    "rc30": Profile(_dialects.sora_submitted, _dialects.lifecycle_queried, _task_id),
+    "rc30": Profile(_dialects.sora_submitted, _dialects.lifecycle_queried, _task_id, host=True),
     "unified": Profile(
         _dialects.unified_submitted,
         _dialects.unified_queried,

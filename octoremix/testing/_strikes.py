@@ -14,6 +14,7 @@ from aiohttp import web
 
 from ._answers import (
     RefusedError,
+    artifact_error,
     content_error,
     hang_up,
     json_answer,
@@ -129,6 +130,11 @@ async def _content_json(_: web.Request, __: Fault) -> web.StreamResponse:
     return web.Response(body=json.dumps(error).encode(), content_type="video/mp4")
 
 
+async def _artifact_unavailable(_: web.Request, fault: Fault) -> web.StreamResponse:
+    message = "Artifact preview plugin is unavailable"
+    raise artifact_error(fault.status, "artifact_plugin_unavailable", message)
+
+
 def _refusing(status: int, code: str, message: str) -> Callable[..., Awaitable[web.StreamResponse]]:
     async def refuse(_: web.Request, __: Fault) -> web.StreamResponse:
         if not code:
@@ -176,6 +182,7 @@ _INSTEAD: dict[str, Callable[[web.Request, Fault], Awaitable[web.StreamResponse]
     "content_502": _content_502,
     "content_blocked": _content_blocked,
     "content_json": _content_json,
+    "artifact_unavailable": _artifact_unavailable,
 }
 
 

@@ -24,10 +24,13 @@ class Rhythm:
     Attributes:
         refresh: Seconds between two passes; 0 if each query looks itself.
         sweep_after: Seconds after which an unfinished job is given up; infinity for never.
+        spacing: Seconds between two tasks of a pass; 0 if it sees them all at once. Else jobs
+            hold themselves when they were seen.
     """
 
     refresh: float = 0.0
     sweep_after: float = math.inf
+    spacing: float = 0.0
 
     def last_pass(self, now: float) -> float:
         """When the last pass was."""
@@ -61,7 +64,7 @@ def look(job: Job, now: float, rhythm: Rhythm) -> View:
         reading = read(job, now)
         return View(reading, reading)
     swept_at = job.accepted_at + rhythm.sweep_after
-    seen_at = rhythm.last_pass(min(now, swept_at))
+    seen_at = job.seen_at if rhythm.spacing else rhythm.last_pass(min(now, swept_at))
     raw = None
     state = Reading(Phase.NOT_START)
     if seen_at > job.accepted_at or not rhythm.refresh:
@@ -87,10 +90,17 @@ def failed_at(job: Job, rhythm: Rhythm) -> float | None:
     if job.lost:
         return None
     swept_at = job.accepted_at + rhythm.sweep_after
-    end = end_of(job)
-    seen_at = math.inf if end is None else rhythm.pass_for(job.accepted_at, end)
+    seen_at = math.inf if (seen := _end_seen_at(job, rhythm)) is None else seen
     if seen_at <= swept_at and seen_at < math.inf:
         state = _judged(read(job, seen_at))
         if state.phase.ended:
             return None if state.phase is Phase.COMPLETED else seen_at
     return swept_at if swept_at < math.inf else None
+
+
+def _end_seen_at(job: Job, rhythm: Rhythm) -> float | None:
+    """When the gateway sees the end of the job; None as long as that can't be told."""
+    if rhythm.spacing:
+        return job.end_seen_at
+    end = end_of(job)
+    return None if end is None else rhythm.pass_for(job.accepted_at, end)

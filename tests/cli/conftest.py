@@ -42,6 +42,8 @@ ENVIRONMENT = {
     },
     "OCTOPUSX_API_KEY": KEY,
     "PYTHONUTF8": "1",
+    # No journal of whoever runs the tests: a command that is given no other folder fails.
+    "XDG_STATE_HOME": os.devnull,
 }
 
 
@@ -136,7 +138,19 @@ def script(thread: _Thread) -> Iterator[Callable[[Any], Scripted]]:
 
 
 @pytest.fixture
-def octoremix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ended]:
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for the state of programs, in which the default journal is."""
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(autouse=True)
+def no_real_home(monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
+    """Keeps every test off the journal of whoever runs it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
+
+
+@pytest.fixture
+def octoremix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: Path) -> Callable[..., Ended]:
     """Runs a command in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     for name in {*os.environ, *ENVIRONMENT}:
@@ -144,10 +158,13 @@ def octoremix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., 
             monkeypatch.setenv(name, ENVIRONMENT[name])
         else:
             monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
 
-    def run(*words: str, at: Emulator | Scripted | None = None, **env: str) -> Ended:
+    def run(
+        *words: str, at: Emulator | Scripted | None = None, typed: str | None = None, **env: str
+    ) -> Ended:
         where = {} if at is None else {"OCTOPUSX_BASE_URL": at.url}
-        result = CliRunner().invoke(app, words, env={**where, **env})
+        result = CliRunner().invoke(app, words, env={**where, **env}, input=typed)
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         ended = Ended(result.exit_code, result.stdout, result.stderr)
@@ -159,7 +176,7 @@ def octoremix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., 
 
 
 @pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def launch(tmp_path: Path, state: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a command in a process of its own."""
     started: list[subprocess.Popen[str]] = []
 
@@ -168,7 +185,7 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process = subprocess.Popen(
             [sys.executable, "-m", "octoremix.cli", *words],
             cwd=tmp_path,
-            env={**ENVIRONMENT, **where, **env},
+            env={**ENVIRONMENT, "XDG_STATE_HOME": str(state), **where, **env},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -10,6 +10,7 @@ import pytest
 
 import octoremix as library
 from octoremix.cli._app import app
+from octoremix.cli._doubts import doubts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,6 +188,23 @@ WRONG: list[tuple[list[str], str]] = [
     (["remix", "v", "-p", "x", "--api-key-file", "empty"], "is empty"),
     (["remix", "v", "-p", "x", "--api-key-file", "two"], "more than a key"),
     (["remix", "v", "-p", "x", "--proxy", "ftp://x"], "proxy can't be used"),
+    (["remix", "v", "-p", "x", "--key", "k", "--no-journal"], "--key needs the journal"),
+    (["remix", "v", "-p", "x", "--key", ""], "key"),
+    (["remix", "v", "-p", "x", "--retry-failed"], "--retry-failed needs the --key"),
+    (["remix", "v", "-p", "x", "--journal", "a.db", "--no-journal"], "can't be had together"),
+    (["remix", "v", "-p", "x", "--journal", "."], "no regular file"),
+    (["remix", "v", "-p", "x", "--journal", "there.txt"], "no journal of octoremix"),
+    (["watch", "v", "--journal", "gone.db"], "there is no journal gone.db"),
+    (["watch", "v", "--journal", "there.txt"], "no journal of octoremix"),
+    (["download", "v", "--journal", "gone.db"], "there is no journal gone.db"),
+    (["resume", "--journal", "gone.db"], "there is no journal gone.db"),
+    (["jobs", "--journal", "gone.db"], "there is no journal gone.db"),
+    (["jobs", "--prune", "30"], "write it as in 30d"),
+    (["jobs", "--prune", "30d", "--limit", "1"], "leave out --status and --limit"),
+    (["doubts", "--journal", "gone.db"], "there is no journal gone.db"),
+    (["doubts", "adopt", "k", "video_1"], "is not in doubt"),
+    (["doubts", "abandon", "k"], "is not in doubt"),
+    (["doubts", "resubmit", "k", "--yes"], "is not in doubt"),
     (["watch", "good", ".."], "can't be part of a URL"),
     (["download", "."], "can't be part of a URL"),
     (["serve", "--port", "70000"], "--port must be"),
@@ -273,7 +291,14 @@ def test_the_version_is_told(octoremix: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [[], *([command.callback.__name__] for command in app.registered_commands)]
+    "words",
+    [
+        [],
+        *([command.callback.__name__] for command in app.registered_commands),
+        ["doubts"],
+        *(["doubts", command.callback.__name__] for command in doubts.registered_commands),
+    ],
+    ids=" ".join,
 )
 def test_help_fits_80_columns(octoremix: Run, words: list[str]) -> None:
     """Each help text is there, within 80 columns, and says nothing that is cut off."""
@@ -288,5 +313,8 @@ def test_help_fits_80_columns(octoremix: Run, words: list[str]) -> None:
 def test_every_command_is_listed(octoremix: Run) -> None:
     """The overview names the commands and the exit codes."""
     text = octoremix("--help").out
-    for name in ("demo", "remix", "watch", "download", "serve", "Exit codes"):
+    for name in (
+        *("demo", "remix", "watch", "download", "jobs", "resume", "doubts", "serve"),
+        "Exit codes",
+    ):
         assert name in text

@@ -42,7 +42,7 @@ def test_each_prompt_shows_another_effect() -> None:
     assert len(set(first)) == len(PROMPTS)
 
 
-def test_the_demo_makes_real_videos(launch: Launch, tmp_path: Path) -> None:
+def test_the_demo_makes_real_videos(launch: Launch, tmp_path: Path, state: Path) -> None:
     """Videos that can be played, a table and a count of the polls, whatever the environment."""
     ended = end(launch("demo", "--jobs", "2", "--out", "a/b", **HOSTILE))
     assert ended.code == 0
@@ -61,6 +61,7 @@ def test_the_demo_makes_real_videos(launch: Launch, tmp_path: Path) -> None:
     assert max(map(len, ended.out.splitlines())) <= 80
     assert "the default is every 10 to 30 s" in ended.err
     assert "\x1b" not in ended.err + ended.out
+    assert not list(state.iterdir())  # nothing was bought, so there is nothing to record
 
 
 def test_the_demo_takes_a_video_of_ones_own(

@@ -26,6 +26,10 @@ CODES = {
     "UnexpectedRedirectError": 1,
     "InvalidResponseError": 1,
     "SubmitOutcomeUnknownError": 4,
+    "JournalError": 2,
+    "JournalBusyError": 1,
+    "KeyReusedError": 2,
+    "NotSubmittedError": 1,
     "RemixError": 1,
     "RemixFailedError": 1,
     "RemixCancelledError": 1,
@@ -39,6 +43,7 @@ CODES = {
     "IncompleteDownloadError": 1,
     "NotAVideoError": 1,
     "ResultExpiredError": 1,
+    "TooLargeError": 1,
 }
 
 
@@ -75,6 +80,12 @@ def test_failed_polls_have_the_code_of_their_cause(cause: BaseException | None, 
     error = octoremix.PollingFailedError("x", id="video_1")
     error.__cause__ = cause
     assert verdict_on(error).code == code
+
+
+def test_a_job_that_was_accepted_and_not_recorded_goes_on() -> None:
+    """A journal that fails is a setting to correct, unless a job was bought meanwhile."""
+    assert verdict_on(octoremix.JournalError("x", id="video_1")).code == 5
+    assert "{watch}" in verdict_on(octoremix.JournalError("x", id="video_1")).hint
 
 
 def test_the_gravest_code_wins() -> None:

@@ -214,9 +214,9 @@ def without(modules: set[str], *words: str, cwd: Path) -> subprocess.CompletedPr
     )
 
 
-@pytest.mark.parametrize("missing", ["typer", "rich"])
+@pytest.mark.parametrize("missing", ["typer", "rich", "platformdirs"])
 def test_without_the_extra_the_command_names_it(missing: str, tmp_path: Path) -> None:
-    """Where Typer or Rich is missing there is one line with the pip command, and code 2."""
+    """Where one of the extra's packages is missing there is one line with the pip command, and code 2."""
     ran = without({missing}, "remix", "v", cwd=tmp_path)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.count("\n") == 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from octoremix.cli._serve import _fault
-from octoremix.testing import FAULTS, PROFILES
+from octoremix.testing import FAULTS, PROFILES, Faults
 
 from .conftest import end
 
@@ -68,7 +68,9 @@ def test_serve_speaks_a_dialect_and_goes_wrong(launch: Launch) -> None:
         (["--faults", "cut", "--faults", ""], [*FAULTS, "no fault is called ''"]),
         (["--faults", "cut:nxt=1"], ["--faults cut:nxt=1: ", "use on, next, call, task, first"]),
         (["--faults", "cut:next"], ["--faults cut:next: ", "use on, next, call, task, first"]),
-        (["--faults", "cut:next=some"], ["--faults cut:next=some: ", "'some'"]),
+        (["--faults", "cut:next=some"], ["--faults cut:next=some: ", "next ", "not 'some'"]),
+        (["--faults", "mix"], ["--faults mix: ", "needs a rate, as in mix:rate=0.3"]),
+        (["--faults", "mix:rate=2"], ["rate must be from 0 to 1, not 2"]),
         (["--faults", "cut:rate=7"], ["rate must be from 0 to 1, not 7"]),
         (["--faults", "cut:on=moon"], ["cut happens on query, remix", "not on 'moon'"]),
         (["--faults", "\x1b[31m"], ["\\x1b[31m"]),
@@ -88,8 +90,16 @@ def test_serve_refuses_what_does_not_exist(
 
 
 @pytest.mark.parametrize(
-    ("text", "seed"), [("cut:rate=0.5", 7), ("cut:rate=0.5,seed=3", 3), ("cut", 7)]
+    ("text", "seeded"),
+    [
+        ("cut:rate=0.5", "cut:rate=0.5,seed=7"),
+        ("cut:rate=0.5,seed=3", "cut:rate=0.5,seed=3"),
+        ("cut", "cut:seed=7"),
+        ("cut:", "cut:,seed=7"),
+        ("mix:rate=0.2", "mix:rate=0.2,seed=7"),
+    ],
 )
-def test_the_seed_is_that_of_each_fault_without_one(text: str, seed: int) -> None:
+def test_the_seed_is_that_of_each_fault_without_one(text: str, seeded: str) -> None:
     """``--seed`` varies all faults at once, and leaves alone what has a seed of its own."""
-    assert _fault(text, 7).seed == seed
+    assert _fault(text, 7) == seeded
+    Faults.of([seeded])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from octoremix.cli._text import cut, file_name, human_size, shell_command, slug
+from octoremix.cli._text import cut, file_name, human_size, seconds_in, shell_command, slug
 
 IDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
@@ -85,3 +85,25 @@ def test_sizes_are_read_by_people(size: int, shown: str) -> None:
 def test_a_prompt_names_a_file(prompt: str, name: str) -> None:
     """The demo's files are named after their prompts."""
     assert slug(prompt, 12) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("45s", 45),
+        ("90m", 5400),
+        (" 12H ", 43200),
+        ("30d", 2592000),
+        ("2w", 1209600),
+        ("1.5d", 129600),
+    ],
+)
+def test_a_duration_is_read(text: str, seconds: float) -> None:
+    """A number and a unit are a duration."""
+    assert seconds_in(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "d", "-1d", "1y", "1d 2h", "٣d", "1e9d", "nan"])
+def test_what_is_no_duration_is_told(text: str) -> None:
+    """Anything else is none: a number without a unit could mean days or seconds."""
+    assert seconds_in(text) is None

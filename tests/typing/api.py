@@ -19,6 +19,7 @@ import tenacity
 import octoremix
 from octoremix import (
     APIError,
+    DownloadStream,
     Event,
     InvalidResponseError,
     OctoremixError,
@@ -70,6 +71,7 @@ async def sessions(http: aiohttp.ClientSession, context: ssl.SSLContext) -> None
         ssl=context,
         headers={"X-Team": "video"},
         max_tasks=1000,
+        allow_private_links=True,
         on_event=on_event,
     )
     Session(proxy=False, ssl=False)
@@ -100,6 +102,11 @@ async def use(session: Session) -> None:
     assert_type(await session.download(video, "snow.mp4"), Path)
     assert_type(await session.download("video_123", Path("snow.mp4")), Path)
     assert_type(await session.download(future, "snow.mp4"), Path)
+    await session.download(video, "snow.mp4", max_size=10**9)
+    async with session.open(video, max_size=None) as stream:
+        assert_type(stream, DownloadStream)
+        assert_type(stream.length, int | None)
+        assert_type([chunk async for chunk in stream], list[bytes])
     assert_type(session.stats, SessionStats)
     assert_type(session.stats.cool_down, float)
     assert_type(session.pending, KeysView[str])

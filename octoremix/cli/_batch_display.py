@@ -1,0 +1,158 @@
+"""The progress of a batch on stderr: three calm lines, however many jobs there are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from functools import partial
+
+from attrs import define, field
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ._output import Output
+from ._text import human_duration
+
+__all__ = ["Progress", "shown"]
+
+_CALM = 15.0
+"""Seconds between two plain lines."""
+
+_FEW = 5
+"""Jobs that must be over before a rate is worth showing."""
+
+_WORDS = {
+    "done": ("done", "green"),
+    "failed": ("failed", "red"),
+    "in_doubt": ("in doubt", "magenta"),
+    "not_submitted": ("not submitted", "yellow"),
+    "downloaded": ("downloaded", "green"),
+}
+
+
+@define(eq=False)
+class Progress:
+    """How far a batch is.
+
+    Attributes:
+        total: How many jobs it has.
+        counts: How many are ``"submitted"``, ``"done"``, ``"failed"``, ``"in_doubt"``,
+            ``"not_submitted"`` and ``"downloaded"``.
+        stopping: Whether what runs is only finished.
+    """
+
+    total: int
+    counts: Counter[str] = field(factory=Counter)
+    stopping: bool = False
+    _started: float = field(init=False, factory=time.monotonic)
+    _quick: int = field(init=False, default=0)
+
+    @property
+    def over(self) -> int:
+        """How many jobs have come to an outcome."""
+        return sum(self.counts[name] for name in ("done", "failed", "in_doubt", "not_submitted"))
+
+    @property
+    def running(self) -> int:
+        """How many jobs were accepted and are waited for."""
+        return max(0, self.counts["submitted"] - self.counts["done"] - self.counts["failed"])
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self._started
+
+    def known_before(self) -> None:
+        """Note that a job's outcome was there already: it tells nothing of the speed."""
+        self._quick += 1
+
+    @property
+    def rate(self) -> float | None:
+        """Jobs a second that come to an end, or ``None`` where there are too few to tell."""
+        worked = self.over - self._quick
+        return worked / self.elapsed if worked >= _FEW else None
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that are left, roughly."""
+        rate = self.rate
+        return None if not rate else (self.total - self.over) / rate
+
+    def words(self) -> list[tuple[str, str]]:
+        """Return what there is to say, each with its style."""
+        said = [(f"{self.running:,} running", "yellow")] if self.running else []
+        for name, (word, style) in _WORDS.items():
+            if self.counts[name]:
+                said.append((f"{self.counts[name]:,} {word}", style))
+        return said or [("nothing submitted yet", "dim")]
+
+    def times(self) -> list[str]:
+        """Return what there is to say of time."""
+        said = [human_duration(self.elapsed)]
+        if self.rate is not None:
+            said.append(f"{self.rate * 60:,.1f} a minute")
+        if self.left is not None and self.over < self.total and not self.stopping:
+            said.append(f"about {human_duration(self.left)} left")
+        return said
+
+    def line(self) -> str:
+        """Return all of it on one line."""
+        words = ", ".join(word for word, _ in self.words())
+        return f"{self.over:,} of {self.total:,} over: {words}; {', '.join(self.times())}"
+
+
+def _drawn(progress: Progress) -> RenderableType:
+    """Draw it; called several times a second, from a thread of rich's."""
+    share = 100 * progress.over / max(1, progress.total)
+    bar = Table.grid(padding=(0, 1), expand=True)
+    bar.add_column(ratio=1)
+    bar.add_column(no_wrap=True, justify="right")
+    bar.add_row(
+        ProgressBar(total=max(1, progress.total), completed=progress.over),
+        Text(f"{share:3.0f} %  {progress.over:,} of {progress.total:,}", style="bold"),
+    )
+    counts = Text("  ", no_wrap=True, overflow="ellipsis").join(
+        Text(word, style=style) for word, style in progress.words()
+    )
+    hint = "finishing what runs; Ctrl-C detaches" if progress.stopping else "Ctrl-C: finish, stop"
+    times = Table.grid(padding=(0, 1), expand=True)
+    times.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
+    times.add_column(no_wrap=True, justify="right")
+    times.add_row(Text("  ".join(progress.times())), Text(hint, style="dim"))
+    return Group(bar, counts, times)
+
+
+@contextlib.asynccontextmanager
+async def shown(progress: Progress, output: Output) -> AsyncIterator[None]:
+    """Show a batch's progress for as long as the context is open."""
+    if output.animated:
+        make = partial(
+            Live,
+            console=output.console,
+            get_renderable=partial(_drawn, progress),
+            refresh_per_second=4,
+            transient=True,  # what remains on the screen is the summary
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        with output.live(make):
+            yield
+        return
+    telling = asyncio.ensure_future(_tell(progress, output))
+    try:
+        yield
+    finally:
+        telling.cancel()
+
+
+async def _tell(progress: Progress, output: Output) -> None:
+    """Write a line now and then, for logs."""
+    while True:
+        await asyncio.sleep(_CALM)
+        output.note(progress.line())
