@@ -13,6 +13,9 @@ from octoremix._journal import SQLiteJournal
 from octoremix._journal import writer as writer_module
 from octoremix._journal.ledger import Ledger
 
+from .journals import session, store_of
+from .scripted import ScriptedGateway
+
 
 def ledger_in(folder: Path) -> Ledger:
     return SQLiteJournal(folder / "journal.db").open("https://gateway.example")
@@ -69,3 +72,27 @@ async def test_a_journal_without_a_thread_fails(
         await ledger.flush()
     await ledger.open()
     await ledger.aclose()
+
+
+async def test_no_step_of_a_job_reads_all_jobs(tmp_path: Path) -> None:
+    """However many jobs a journal holds, each step of one finds its rows by an index of their own."""
+    async with ScriptedGateway() as gateway, session(gateway, tmp_path / "j") as octo:
+        await octo.history()
+        connection = store_of(octo)._connection
+        ran: list[str] = []
+        connection.set_trace_callback(ran.append)
+        future = await octo.submit("video_1", prompt="make it snow", key="a")
+        await octo.resume()
+        await octo.in_doubt()
+        await future
+        assert octo._ledger is not None
+        octo._ledger.downloaded(future.id, tmp_path / "a.mp4")
+        await octo._ledger.flush()
+        connection.set_trace_callback(None)
+        asked = [line for line in ran if line.startswith(("SELECT", "UPDATE")) and "job" in line]
+        plans = [connection.execute(f"EXPLAIN QUERY PLAN {line}").fetchall() for line in asked]
+    details = [row["detail"] for plan in plans for row in plan]
+    assert {line.split()[0] for line in asked} == {"SELECT", "UPDATE"}
+    # The jobs of one gateway may be all there are; those that are open are few.
+    assert [each for each in details if "sqlite_autoindex_job_1 (gateway=?)" in each] == []
+    assert {each for each in details if "SCAN" in each} <= {"SCAN job USING INDEX job_open"}
