@@ -45,6 +45,27 @@ async def test_a_large_commit_is_told_in_small_parts(tmp_path: Path) -> None:
     assert max(Counter(at for at, _ in woken).values()) <= 16
 
 
+async def test_commits_are_told_in_their_order(tmp_path: Path) -> None:
+    """A commit that ends while an earlier one is still being told is told after it."""
+    writer = ledger_in(tmp_path)._writer
+    told: list[int] = []
+
+    def items(numbers: range) -> list[writer_module._Item]:
+        made = []
+        for number in numbers:
+            future = asyncio.get_running_loop().create_future()
+            future.add_done_callback(lambda _, number=number: told.append(number))
+            made.append(writer_module._Item(lambda _: None, future))
+        return made
+
+    writer._tell(items(range(20)), [None] * 20)
+    writer._tell(items(range(20, 40)), [None] * 20)
+    await writer.flush()
+    await asyncio.sleep(0)
+    assert told == list(range(40))
+    await writer.aclose()
+
+
 async def test_a_flush_waits_for_what_has_not_begun(tmp_path: Path) -> None:
     """What was asked for in the same turn of the loop is on the disk, and told, after a flush."""
     ledger = ledger_in(tmp_path)
