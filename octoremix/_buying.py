@@ -14,7 +14,7 @@ from ._poller import Poller
 from ._recovery import Recovery
 from ._submit import ENDED_BADLY, Order, Submitter
 from ._wire import Reading
-from .errors import APITimeoutError, ConfigurationError
+from .errors import APITimeoutError, ConfigurationError, OctoremixError
 from .futures import RemixFuture
 from .models import RemixRequest, with_key
 from .policies import check_seconds
@@ -91,6 +91,7 @@ class Buyer:
         attempt: int | None = None,
         known_only: bool = False,
         halted: asyncio.Future[None] | None = None,
+        failed: Callable[[OctoremixError], None] | None = None,
         needs_journal: bool = True,
     ) -> Bought:
         """Buy one job, or take up that of its key.
@@ -105,6 +106,7 @@ class Buyer:
             attempt: The attempt that those states must be of, or ``None``.
             known_only: Buy nothing: take up what was bought before.
             halted: Done once it is not to be bought any more, or ``None``.
+            failed: Told of an attempt that failed, before another job may be sent, or ``None``.
             needs_journal: Whether a key without a journal is an error, or means nothing.
 
         Raises:
@@ -146,6 +148,7 @@ class Buyer:
             attempt=attempt,
             known_only=known_only,
             halted=halted,
+            failed=failed,
         )
         future = await self._submitter.submit(order, timeout=left)
         return Bought(future, fresh)

@@ -30,6 +30,7 @@ class Budget:
     _held: int = field(init=False, default=0)
     _counted: set[str] = field(init=False, factory=set)
     _counting: asyncio.Lock = field(init=False, factory=asyncio.Lock)
+    _taking: asyncio.Lock = field(init=False, factory=asyncio.Lock)
     _changed: asyncio.Event = field(init=False, factory=asyncio.Event)
 
     def __repr__(self) -> str:
@@ -52,24 +53,27 @@ class Budget:
             new = [key for key in dict.fromkeys(keys) if key is not None]
             new = [key for key in new if key not in self._counted]
             if new:
-                self._left -= await self._paid(new)
+                paid = await self._paid(new)
+                self._left -= paid  # of what is left by now, for others take meanwhile
                 self._counted.update(new)
 
     async def take(self) -> bool:
         """Hold a place for a job, and return whether there was one.
 
-        While all are held, it waits for what becomes of them.
+        While all are held, it waits for what becomes of them. Who comes first is served first, so
+        that it is the beginning of the input that is paid for, and the next run finds it there.
         """
         if self._left is None:
             return True
-        while self._left <= 0:
-            if not self._held:
-                return False
-            self._changed.clear()
-            await self._changed.wait()
-        self._left -= 1
-        self._held += 1
-        return True
+        async with self._taking:
+            while self._left <= 0:
+                if not self._held:
+                    return False
+                self._changed.clear()
+                await self._changed.wait()
+            self._left -= 1
+            self._held += 1
+            return True
 
     def settle(self, *, spent: bool) -> None:
         """Let go of a place; it is used up if a job was paid for, or may have been."""

@@ -140,10 +140,9 @@ class Engine:
 
     async def aclose(self) -> None:
         """Wait until all has ended that was let go."""
+        assert self._preparing is not None
         # What is being prepared ends by itself, and somebody may wait for it.
-        tasks = [*self._tasks(), *filter(None, [self._preparing])]
-        if tasks:
-            await asyncio.wait(tasks)
+        await asyncio.wait([*self._tasks(), self._preparing])
         if isinstance(self._source, AsyncIterator) and hasattr(self._source, "aclose"):
             with suppress(Exception):  # the user's own code, and nobody waits for it
                 await self._source.aclose()
@@ -218,11 +217,7 @@ class Engine:
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
-        if not task.cancelled() and task.exception() is not None:
-            task.get_loop().call_exception_handler(
-                {"message": "an item of a batch failed", "exception": task.exception()}
-            )
+        self._running.pop(task, None)
         self._changed.set()
 
     async def _run(self, index: int, given: object, ids: list[str]) -> None:
@@ -240,12 +235,15 @@ class Engine:
         except OctoremixError as error:
             outcome = _with_error(outcome, error, ids)
         except (Exception, asyncio.CancelledError) as error:
-            if self._left:
+            if self._left and isinstance(error, asyncio.CancelledError):
                 raise
             log.exception("an item of the batch failed unexpectedly")
             failure = OctoremixError(f"it failed unexpectedly: {printable(repr(error))}")
             failure.__cause__ = error
             outcome = _with_error(outcome, failure, ids)
+        task = asyncio.current_task()
+        assert task is not None
+        del self._running[task]  # here, so that nobody ever finds the item in two places
         self._finished.append(outcome)
         self._changed.set()
 

@@ -45,7 +45,8 @@ class Bought(Protocol):
 class Buy(Protocol):
     """Buys a job, or only takes up one that was bought before (``known_only``).
 
-    It raises `NotSubmittedError` where it was not to be bought, or ``halted`` was done in time.
+    It raises `NotSubmittedError` where it was not to be bought, or ``halted`` was done in time. It
+    tells ``failed`` of an attempt that failed before any other job may be sent instead.
     """
 
     def __call__(
@@ -54,6 +55,7 @@ class Buy(Protocol):
         *,
         known_only: bool = False,
         halted: asyncio.Future[None] | None = None,
+        failed: Callable[[OctoremixError], None] | None = None,
     ) -> Coroutine[Any, Any, Bought]: ...
 
 
@@ -133,8 +135,9 @@ class Purchases:
         try:
             await self.budget.count([request.key])
         except JournalError as error:
-            self.ended(error)
-            raise
+            if self.stopped is None:
+                self.ended(error)
+                raise
         if self.budget.limited or not self._proven:
             # A stored result needs no place in the budget, and no turn of its own.
             known = await self._known(request)
@@ -192,22 +195,30 @@ class Purchases:
 
     async def _sent(self, request: RemixRequest) -> Bought | RateLimitError:
         """Buy one job, and try again a few times where nothing could be sent."""
-        for unsent in range(1, MOST_UNSENT + 1):
-            if self.stopped is not None:
-                break
+        judged: list[OctoremixError] = []
+
+        def failed(error: OctoremixError) -> None:
+            # At once, so that no other job leaves between a doubt too many and the stop.
+            judged.append(error)
+            self._judge(error)
+
+        unsent = 0
+        while self.stopped is None:
             try:
-                bought = await self._buy(request, halted=self._halted)
+                bought = await self._buy(request, halted=self._halted, failed=failed)
             except RateLimitError as error:
                 return error
             except APIConnectionError as error:
+                unsent += 1
                 if unsent == MOST_UNSENT:
                     self.stop(f"the gateway can't be reached: {error}", error)
                     raise
                 await asyncio.wait([self._halted], timeout=PUT_BACK)
             except NotSubmittedError:
-                break
+                pass  # this batch stopped, or another that was just buying what has the same key
             except OctoremixError as error:
-                self._judge(error)
+                if error not in judged:
+                    self._judge(error)
                 raise
             else:
                 self._proven = self._proven or bought.fresh

@@ -17,10 +17,20 @@ __all__ = ["Saver"]
 Download = Callable[[Video, Path], Awaitable[Path]]
 
 
-class Places(Protocol):
-    """Remembers where videos are saved."""
+class Place(Protocol):
+    """Where a video is saved, or (not ``done``) was to be."""
 
-    def where(self, task_id: str) -> Awaitable[str | None]: ...
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def done(self) -> bool: ...
+
+
+class Places(Protocol):
+    """Remembers where videos are saved; what was downloaded the download itself records."""
+
+    def where(self, task_id: str) -> Awaitable[Place | None]: ...
 
     def saving(self, task_id: str, path: Path) -> Awaitable[None]: ...
 
@@ -86,32 +96,31 @@ class Saver:
             DownloadError: It could not be fetched or written.
         """
         async with self._slots:
-            path = await self._saved_before(video.id)
+            path, recorded = await self._saved_before(video.id)
             if path is not None and await asyncio.to_thread(path.is_file):
-                saved = path
-            else:
-                path = path or self._folder / self._name(video, request, index)
-                if self._places is not None:
-                    await self._places.saving(video.id, path)
-                saved = await self._download(video, path)
+                if self._places is not None and not recorded:
+                    self._places.downloaded(video.id, path)
+                return path
+            path = path or await self._new_place(video, request, index)
             if self._places is not None:
-                self._places.downloaded(video.id, saved)
-            return saved
+                await self._places.saving(video.id, path)
+            return await self._download(video, path)
 
-    async def _saved_before(self, task_id: str) -> Path | None:
-        """Return where an earlier run saved a video, or meant to."""
+    async def _saved_before(self, task_id: str) -> tuple[Path | None, bool]:
+        """Return where an earlier run saved a video, or meant to, and whether that is recorded."""
         known = None if self._places is None else await self._places.where(task_id)
         if known is None:
-            return None
-        before = Path(known)
+            return None, False
+        before = Path(known.path)
         here = self._folder / before.name
         # A folder that was moved has its files with it.
         if before == here or not await asyncio.to_thread(before.exists):
             self._names.hold(before.name, task_id)
-            return here
-        return None
+            return here, before == here and known.done
+        return None, False
 
-    def _name(self, video: Video, request: RemixRequest, index: int) -> str:
+    async def _new_place(self, video: Video, request: RemixRequest, index: int) -> Path:
+        """Return a path that is nobody's, also where a file has come since the batch began."""
         fields = {
             "key": request.key,
             "id": video.id,
@@ -120,7 +129,13 @@ class Saver:
             "model": request.model,
             "prompt": request.prompt,
         }
-        return self._names.take(fields, request.key or video.id)
+        # Keys may be equal where there is no journal, ids are not.
+        owner = video.id
+        while True:
+            path = self._folder / self._names.take(fields, owner)
+            if self._overwrite or not await asyncio.to_thread(os.path.lexists, path):
+                return path
+            owner += "\0"
 
 
 def _prepared(folder: Path) -> list[str]:

@@ -18,7 +18,16 @@ from .states import State
 if TYPE_CHECKING:
     import sqlite3
 
-__all__ = ["Job", "digest_of", "doubt_of", "entry_of", "final_body", "job_of", "request_of"]
+__all__ = [
+    "Job",
+    "Place",
+    "digest_of",
+    "doubt_of",
+    "entry_of",
+    "final_body",
+    "job_of",
+    "request_of",
+]
 
 # What is kept of a final answer without prompts. Gateways repeat them in many places, also in the
 # message of an error.
@@ -67,6 +76,14 @@ class Job:
     submitted_at: float | None = None
     reading: Reading | None = None
     request: RemixRequest | None = None
+
+
+@frozen
+class Place:
+    """Where a video is saved, or (not ``done``) was to be."""
+
+    path: str
+    done: bool
 
 
 def digest_of(request: RemixRequest) -> bytes:

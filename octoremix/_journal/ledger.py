@@ -12,7 +12,7 @@ from .._wire import Reading
 from ..errors import printable
 from ..models import RemixRequest
 from ..records import InDoubt
-from .jobs import Job
+from .jobs import Job, Place
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Ledger:
         shown = _as_text(path)
         return self._writer.run(lambda store: store.saving(task_id, shown))
 
-    def where(self, task_id: str) -> asyncio.Future[str | None]:
+    def where(self, task_id: str) -> asyncio.Future[Place | None]:
         """Return where a video was saved, or was going to be."""
         return self._writer.run(lambda store: store.where(task_id))
 

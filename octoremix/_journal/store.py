@@ -21,7 +21,7 @@ from ..errors import JournalError, KeyReusedError, quoted
 from ..models import RemixRequest
 from ..records import InDoubt
 from .files import free_bytes, prepare
-from .jobs import Job, digest_of, doubt_of, final_body, job_of, request_of
+from .jobs import Job, Place, digest_of, doubt_of, final_body, job_of, request_of
 from .owners import BUSY, OwnerLocks, owners_path
 from .schema import connect, named_errors, transaction
 from .states import State
@@ -280,12 +280,13 @@ class Store:
             (path, task_id, self._gateway),
         )
 
-    def where(self, task_id: str) -> str | None:
+    def where(self, task_id: str) -> Place | None:
         """Return where a task's video was saved, or was going to be."""
         found = self._connection.execute(
-            "SELECT path FROM job WHERE task_id = ? AND gateway = ?", (task_id, self._gateway)
+            "SELECT path, state FROM job WHERE task_id = ? AND gateway = ? AND path IS NOT NULL",
+            (task_id, self._gateway),
         ).fetchone()
-        return None if found is None else found["path"]
+        return None if found is None else Place(found["path"], found["state"] == State.DOWNLOADED)
 
     def paid(self, keys: Sequence[str]) -> int:
         """Return how many jobs of these keys were bought, or may have been."""

@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from .._journal import Job, State
 from .._wire import Reading
-from ..errors import SubmitOutcomeUnknownError, quoted
+from ..errors import OctoremixError, SubmitOutcomeUnknownError, quoted
 from ..futures import RemixFuture
 from ..models import RemixRequest
 
@@ -41,6 +41,7 @@ class Order:
         attempt: The attempt that those states must be of, or ``None``.
         known_only: Whether to take it up if it was bought before, and else to leave it.
         halted: Done once it is not to be bought any more, unless its request is out; or ``None``.
+        failed: Told of an attempt that failed, before another job gets its slot; or ``None``.
     """
 
     request: RemixRequest
@@ -51,6 +52,7 @@ class Order:
     attempt: int | None = None
     known_only: bool = False
     halted: asyncio.Future[None] | None = field(default=None, repr=False)
+    failed: Callable[[OctoremixError], None] | None = field(default=None, repr=False)
 
     @property
     def key(self) -> str:

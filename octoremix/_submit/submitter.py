@@ -31,6 +31,7 @@ from ..errors import (
     APITimeoutError,
     KeyReusedError,
     NotSubmittedError,
+    OctoremixError,
     RateLimitError,
     SessionClosedError,
     SubmitOutcomeUnknownError,
@@ -49,6 +50,7 @@ log = logging.getLogger("octoremix")
 
 _GOES_ON = "was out already and goes on: its id will be logged, and its task followed"
 _OTHERS_WAIT = "goes on, for others wait for the same key"
+_HALTED = "it was halted before it was sent, and nothing was bought"
 
 
 class Send(Protocol):
@@ -160,8 +162,8 @@ class Submitter:
         if purchase.cancelled():
             if purchase.elsewhere is not None:
                 raise purchase.elsewhere
-            if order.halted is not None and order.halted.done():
-                raise NotSubmittedError("it was halted before it was sent, and nothing was bought")
+            if _is_halted(purchase):
+                raise NotSubmittedError(_HALTED)
             raise SessionClosedError("the session was closed before this job was sent; it is free")
         return purchase.result()
 
@@ -171,7 +173,7 @@ class Submitter:
             return
         either: list[asyncio.Future[Any]] = [purchase, halted]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not purchase.done() and purchase.callers == 1 and purchase.cancel():
+        if not purchase.done() and _is_halted(purchase) and purchase.cancel():
             self._forget(purchase)  # nobody shall join what is about to end
 
     def _joined(self, order: Order) -> Purchase | None:
@@ -280,11 +282,17 @@ class Submitter:
         purchase = current_purchase()
         async with self._slots:
             await self._permit()
+            if _is_halted(purchase):
+                raise NotSubmittedError(_HALTED)
             job = await self._keeper.announce(order, purchase)
             try:
                 accepted = await self._bought(order.request, purchase, job)
                 future = order.accept(accepted)
                 await self._keeper.accepted(job, accepted, future)
+            except OctoremixError as error:
+                if order.failed is not None:
+                    order.failed(error)
+                raise
             finally:
                 purchase.out = False
         if self._notify is not None:
@@ -373,3 +381,9 @@ class Submitter:
         now = asyncio.get_running_loop().time()
         pause = self._pace.submit_refused(started, now, error.retry_after)
         tell_pause("submits", pause, self._notify)
+
+
+def _is_halted(purchase: Purchase) -> bool:
+    """Whether nobody wants the job any more: its order is halted, and nobody else waits for it."""
+    halted = purchase.order.halted
+    return halted is not None and halted.done() and purchase.callers <= 1

@@ -114,8 +114,10 @@ class Batches(Results):
             concurrency: The most items that are submitted and not yet given back.
             ordered: Give the outcomes back in the order of the input.
             max_in_doubt: The most jobs in doubt before nothing more is bought.
-            max_jobs: The most jobs that are paid for, or ``None``. Jobs in doubt count, and those
-                that earlier runs with the same journal have bought.
+            max_jobs: The most jobs that are paid for, or ``None``. Each remix of a chain counts,
+                jobs in doubt count, and so do those of these keys that earlier runs with the same
+                journal have bought: those of a list or another collection before anything is
+                bought, those of an iterator as they come. What is there is given back all the same.
             retry_failed: See `submit`.
             deadline: See `submit`; of each job.
             download_to: A folder, made if it is missing, that each video is downloaded to as soon

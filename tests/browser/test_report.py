@@ -138,6 +138,30 @@ def test_jobs_without_a_video_say_why(visit: Visit, report: Path) -> None:
         expect(page.locator(".job")).to_contain_text(words)
 
 
+def test_a_long_prompt_is_shown_in_part_first(visit: Visit, tmp_path: Path) -> None:
+    """A button shows the rest of it and takes it away again; on paper all of it stands."""
+    long, short = event("submitted", prompt="snow " * 400), event("submitted", "b")
+    report, _ = write_report(write_record(tmp_path / "batch", long, short))
+    page = visit(report, viewport=WIDE)
+    height = "() => document.querySelector('.prompt').offsetHeight"
+    before = page.evaluate(height)
+    button = page.get_by_role("button", name="Show all of it")
+
+    button.click()
+
+    whole = page.evaluate(height)
+    assert whole > 2 * before
+    page.get_by_role("button", name="Show less").click()
+    assert page.evaluate(height) == before
+    expect(button).to_have_count(1)
+    assert Axe().run(page).violations_count == 0
+    page.emulate_media(media="print")
+    assert page.evaluate("() => document.querySelector('.prompt').scrollHeight") == page.evaluate(
+        height
+    )
+    expect(button).to_be_hidden()
+
+
 def test_jobs_are_filtered_and_found(visit: Visit, report: Path) -> None:
     """A kind and words narrow the list together; what is shown is counted aloud."""
     page = visit(report, viewport=WIDE)

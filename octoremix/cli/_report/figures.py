@@ -7,7 +7,6 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from statistics import median
 
 from attrs import frozen
 
@@ -106,13 +105,20 @@ def summary_of(jobs: Sequence[ReportJob]) -> Summary:
         counts={group: counts[group] for group in GROUPS},
         begin=min(known, default=None),
         end=max(known, default=None),
-        median=median(took) if took else None,
+        median=_middle(took) if took else None,
         longest=max(took, default=None),
     )
 
 
 def _times_of_done(jobs: Iterable[ReportJob]) -> list[float]:
     return [job.seconds for job in jobs if job.group == "done" and job.seconds is not None]
+
+
+def _middle(values: Iterable[float]) -> float:
+    # `statistics` has it too, and takes longer to load than all of this.
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return (ordered[middle] + ordered[~middle]) / 2
 
 
 def flow_of(jobs: Iterable[ReportJob]) -> Flow | None:
@@ -167,7 +173,7 @@ def bins_of(jobs: Iterable[ReportJob]) -> Bins | None:
     counts = [0] * (math.floor(high / width) - first + 1)
     for seconds in took:
         counts[math.floor(seconds / width) - first] += 1
-    return Bins(first=first * width, width=width, counts=tuple(counts), median=median(took))
+    return Bins(first=first * width, width=width, counts=tuple(counts), median=_middle(took))
 
 
 def nice_step(length: float, most: int) -> float:

@@ -2,6 +2,8 @@
 (() => {
   // How many jobs are added to the page at a time.
   const STEP = 24;
+  // More characters than these are shown in part first.
+  const LONG = 400;
   const NOTHING = {
     all: "No jobs",
     done: "Nothing is done yet",
@@ -173,6 +175,24 @@
     else element.remove();
   }
 
+  function restButton(prompt) {
+    const button = document.createElement("button");
+    const say = () => {
+      const short = prompt.classList.contains("long");
+      button.textContent = short ? "Show all of it" : "Show less";
+      button.setAttribute("aria-expanded", String(!short));
+    };
+    button.type = "button";
+    button.className = "rest";
+    button.addEventListener("click", () => {
+      prompt.classList.toggle("long");
+      say();
+    });
+    prompt.classList.add("long");
+    say();
+    return button;
+  }
+
   function card(job, withVideos = true) {
     const item = copyOf("job");
     const part = (selector) => item.querySelector(selector);
@@ -191,6 +211,7 @@
       part("time").remove();
     }
     part(".prompt").textContent = job.prompt || job.key;
+    if (part(".prompt").textContent.length > LONG) part(".prompt").after(restButton(part(".prompt")));
     fill(part(".error"), job.error);
     for (const [name, value] of [
       ["Key", job.prompt ? job.key : ""],
