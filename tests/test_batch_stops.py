@@ -432,8 +432,9 @@ async def test_a_journal_that_fails_stops_the_batch(tmp_path: Path) -> None:
         connection.close()
         found = await outcomes(octo.map(keyed(4)))
         assert errors(found) == ["JournalError"] + ["NotSubmittedError"] * 3
-        found = await outcomes(octo.map(iter(keyed(4)), max_jobs=9))
-        assert errors(found) == ["JournalError"] + ["NotSubmittedError"] * 3
+        for source in (list, iter):
+            found = await outcomes(octo.map(source(keyed(4)), max_jobs=9))
+            assert errors(found) == ["JournalError"] + ["NotSubmittedError"] * 3
         assert len(shop.posts) == 1
         with sqlite3.connect(tmp_path / "journal") as connection:
             connection.execute("ALTER TABLE gone RENAME TO job")
