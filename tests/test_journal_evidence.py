@@ -180,10 +180,10 @@ async def test_a_log_that_cannot_be_reached_is_no_evidence() -> None:
     """A failed look is told as such and not as an error: the doubts are what counts."""
     look = Look()
 
-    async def send(*_: Any, **__: Any) -> Response:
+    async def ask() -> Response:
         raise octoremix.APIConnectionError("no answer")
 
-    look.evidence._send = send
+    look.evidence._ask_gateway = ask
     assert await look.told(doubt(-600)) == ["unavailable"]
 
 
