@@ -311,3 +311,21 @@ async def test_a_place_goes_to_who_came_first() -> None:
     await use("late")
     await asyncio.gather(*waiting)
     assert order == ["first", "second", "late"]
+
+
+async def test_a_key_that_is_just_being_counted_is_waited_for() -> None:
+    """Two items of one key go on only once what was paid for it is counted, and it is asked once."""
+    asked = []
+
+    async def paid(keys: Any) -> int:
+        asked.append([*keys])
+        await asyncio.sleep(1)
+        return 1
+
+    budget = Budget(1, paid)
+    first = asyncio.ensure_future(budget.count(["k", None, "k"]))
+    await asyncio.sleep(0.5)
+    await budget.count(["k"])
+    assert not await budget.take()
+    await first
+    assert asked == [["k"]]
