@@ -508,3 +508,22 @@ async def test_a_batch_that_is_stopped_gives_up_what_could_not_be_sent() -> None
             before = asyncio.get_running_loop().time()
             assert errors(await waiting) == ["NotSubmittedError"] * 3
             assert asyncio.get_running_loop().time() == before
+
+
+async def test_what_nobody_else_wants_any_more_is_not_sent_after_a_stop(tmp_path: Path) -> None:
+    """Where another caller who waited for a job leaves after the stop, it is not bought either."""
+    settings = {"journal": tmp_path / "journal", "submit_concurrency": 1}
+    async with open_shop(Shop(late=10), **settings) as (octo, shop):
+        first = asyncio.ensure_future(octo.submit("video_9", prompt="first"))
+        await asyncio.sleep(1)
+        batch = octo.map(keyed(1))
+        waiting = asyncio.ensure_future(outcomes(batch))
+        await asyncio.sleep(1)
+        other = asyncio.ensure_future(octo.submit("video_1", prompt="p0", key="k0"))
+        await asyncio.sleep(1)
+        batch.stop()
+        await asyncio.sleep(1)
+        other.cancel()
+        assert errors(await waiting) == ["NotSubmittedError"]
+        await first
+        assert len(shop.posts) == 1
