@@ -14,7 +14,7 @@ from ._poller import Poller
 from .errors import JournalError, SubmitOutcomeUnknownError, printable, quoted
 from .futures import RemixFuture
 from .models import RemixRequest, Video, check_task_id, outcome_of
-from .records import InDoubt
+from .records import PROCESS_ENDED, InDoubt
 
 __all__ = ["Recovery"]
 
@@ -130,4 +130,5 @@ def _doubt(job: Job, request: RemixRequest | None) -> SubmitOutcomeUnknownError:
         sent_at=sent_at,
         request_id=job.request_id,
         abandoned=job.state is State.ABANDONED,
+        interrupted=job.state is State.IN_DOUBT and job.reason == PROCESS_ENDED,
     )

@@ -246,6 +246,7 @@ class SubmitOutcomeUnknownError(OctoremixError):
         sent_at: When the request began to leave (UTC).
         request_id: The gateway's name for the request, or ``None``.
         abandoned: Whether the doubt was settled by giving the job up.
+        interrupted: Whether it is in doubt because a process ended, not because of an answer.
     """
 
     def __init__(
@@ -257,12 +258,14 @@ class SubmitOutcomeUnknownError(OctoremixError):
         sent_at: datetime | None = None,
         request_id: str | None = None,
         abandoned: bool = False,
+        interrupted: bool = False,
     ) -> None:
         super().__init__(message, id=id)
         self.request = request
         self.sent_at = sent_at
         self.request_id = request_id
         self.abandoned = abandoned
+        self.interrupted = interrupted
 
 
 class NotSubmittedError(OctoremixError):

@@ -8,7 +8,10 @@ from attrs import field, frozen
 
 from .models import RemixRequest, Video, without_query
 
-__all__ = ["InDoubt", "JournalEntry"]
+__all__ = ["PROCESS_ENDED", "InDoubt", "JournalEntry"]
+
+PROCESS_ENDED = "its process ended before the outcome was kept"
+"""The reason of a doubt that tells nothing of the gateway."""
 
 
 def _shown_request(request: RemixRequest | None) -> str:
@@ -61,6 +64,11 @@ class JournalEntry:
     downloaded_at: datetime | None = None
 
     @property
+    def interrupted(self) -> bool:
+        """Whether it is in doubt because its process ended, not because of an answer."""
+        return self.status == "in_doubt" and self.reason == PROCESS_ENDED
+
+    @property
     def url(self) -> str | None:
         """The link to the result without its query, which may be a permission."""
         return None if self.video is None else without_query(self.video.url)
@@ -92,3 +100,8 @@ class InDoubt:
     request_id: str | None = None
     reason: str = ""
     evidence: str | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it is in doubt because its process ended, not because of an answer."""
+        return self.reason == PROCESS_ENDED

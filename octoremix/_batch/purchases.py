@@ -19,7 +19,7 @@ from ..errors import (
 from ..futures import RemixFuture
 from ..models import RemixRequest
 from .budget import Budget, Paid
-from .stops import concerns_all, is_doubt
+from .stops import concerns_all, is_doubt, tells_of_gateway
 
 __all__ = ["Bought", "Buy", "Limits", "Purchases"]
 
@@ -226,7 +226,7 @@ class Purchases:
 
     def _judge(self, error: OctoremixError) -> None:
         """Draw the consequences of a submit that failed."""
-        if is_doubt(error):
+        if is_doubt(error) and tells_of_gateway(error):
             self._doubts += 1
             if self._doubts > self._limits.max_in_doubt:
                 self.stop(

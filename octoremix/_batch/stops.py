@@ -16,7 +16,7 @@ from ..errors import (
     UnexpectedRedirectError,
 )
 
-__all__ = ["concerns_all", "is_doubt"]
+__all__ = ["concerns_all", "is_doubt", "tells_of_gateway"]
 
 _OF_ALL = (
     AuthenticationError,
@@ -62,3 +62,11 @@ def is_doubt(error: OctoremixError) -> bool:
     if isinstance(error, SubmitOutcomeUnknownError):
         return not error.abandoned
     return isinstance(error, APIError) and not error.safe_to_resubmit
+
+
+def tells_of_gateway(doubt: OctoremixError) -> bool:
+    """Whether a doubt comes of an answer, so that the next submit may end in one too.
+
+    One that a process left when it was killed says nothing of what the gateway does.
+    """
+    return not (isinstance(doubt, SubmitOutcomeUnknownError) and doubt.interrupted)

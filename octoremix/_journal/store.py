@@ -19,7 +19,7 @@ from attrs import evolve
 from .._wire import Reading
 from ..errors import JournalError, KeyReusedError, quoted
 from ..models import RemixRequest
-from ..records import InDoubt
+from ..records import PROCESS_ENDED, InDoubt
 from .files import free_bytes, prepare
 from .jobs import Job, Place, digest_of, doubt_of, final_body, job_of, request_of
 from .owners import BUSY, OwnerLocks, owners_path
@@ -31,7 +31,6 @@ __all__ = ["Store"]
 RESERVE = 2**20
 """Bytes that are left free on the disk for the records of what is out already."""
 
-_DIED = "its process ended before the outcome was kept"
 _LONGEST_REASON = 500
 _MOST_VALUES = 500
 
@@ -429,7 +428,7 @@ class Store:
         if row["state"] == State.INTENT:
             self._connection.execute(
                 "UPDATE job SET state = 'in_doubt', reason = ? WHERE number = ?",
-                (_DIED, row["number"]),
+                (PROCESS_ENDED, row["number"]),
             )
         else:
             self._take_over(row)

@@ -217,7 +217,7 @@ def _show(run: Run, planned: Plan, order: Order) -> int:
         to_pay=jobs,
         done=planned.done,
         under_way=planned.under_way,
-        in_doubt=planned.in_doubt + planned.sending,
+        in_doubt=planned.in_doubt + planned.interrupted + planned.sending,
         failed=planned.bad,
         retried=planned.again,
         new=planned.fresh,

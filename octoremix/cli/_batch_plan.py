@@ -36,8 +36,9 @@ class Plan:
         lines: How many jobs the input has.
         done: Jobs that have their video; those that are not downloaded yet will be.
         under_way: Jobs that were submitted, and are followed on.
-        sending: Jobs that were being submitted: by a process that lives, or else they are in doubt.
-        in_doubt: Jobs of which nobody knows whether they were bought.
+        sending: Jobs that were being submitted: by a process that lives, or one that was killed.
+        interrupted: Jobs of which nobody knows whether they were bought, since a run was killed.
+        in_doubt: Jobs of which nobody knows whether they were bought, after an unclear answer.
         bad: Jobs that ended badly and are left so.
         again: Jobs that ended badly and are bought again.
         fresh: Jobs that were never bought.
@@ -50,6 +51,7 @@ class Plan:
     done: int = 0
     under_way: int = 0
     sending: int = 0
+    interrupted: int = 0
     in_doubt: int = 0
     bad: int = 0
     again: int = 0
@@ -60,8 +62,8 @@ class Plan:
 
     @property
     def blocked(self) -> bool:
-        """Whether nothing is bought, since too much is in doubt: the next might be so too."""
-        return self.in_doubt + self.sending > MOST_IN_DOUBT
+        """Whether nothing is bought, since too many answers were unclear: the next might be too."""
+        return self.in_doubt > MOST_IN_DOUBT
 
     def to_pay(self, max_jobs: int | None) -> int:
         """Return how many jobs would be paid for, if those of earlier runs count too."""
@@ -114,6 +116,8 @@ def _place(entry: JournalEntry | None, *, retry_failed: bool) -> str:
         return "done"
     if entry.status in _BAD:
         return "again" if retry_failed else "bad"
+    if entry.interrupted:
+        return "interrupted"
     return {"submitted": "under_way", "intent": "sending"}.get(entry.status, "in_doubt")
 
 
@@ -131,6 +135,7 @@ def described(planned: Plan, folder: str, jobs: int, seconds: float) -> list[str
         (planned.done, "done already"),
         (planned.under_way, "under way already: followed"),
         (planned.sending, "were just being bought: in doubt if that run was killed"),
+        (planned.interrupted, "in doubt since a run was killed: not sent again"),
         (planned.in_doubt, "in doubt: perhaps paid for, and not sent again"),
         (planned.bad, "ended badly: --retry-failed buys them again"),
         (planned.again, "ended badly: bought again"),

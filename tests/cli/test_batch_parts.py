@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from attrs import evolve
 from rich.console import Console
 
 from octoremix import (
@@ -28,6 +29,7 @@ from octoremix.cli._batch_plan import GUESS, Plan, described, plan
 from octoremix.cli._input import Line
 from octoremix.cli._leftovers import remove_leftovers
 from octoremix.cli._results import Results, check_unused
+from octoremix.records import PROCESS_ENDED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,16 +99,28 @@ def test_what_earlier_runs_paid_counts_towards_the_most() -> None:
     assert paid == {None: 3, 0: 0, 2: 0, 3: 1, 4: 2, 9: 3}
 
 
-@pytest.mark.parametrize("status", ["in_doubt", "intent"])
-def test_too_many_doubts_are_settled_first(status: str) -> None:
-    """With more than five jobs in doubt nothing is to be paid for, and the plan says why."""
+def test_too_many_doubts_are_settled_first() -> None:
+    """After more than five unclear answers nothing is to be paid for, and the plan says why."""
     for count, paid in ((5, 1), (6, 0)):
-        journal = [entry(f"doubt {number}", status) for number in range(count)]
+        journal = [entry(f"doubt {number}", "in_doubt") for number in range(count)]
         lines = [line("new"), *(line(doubt.key) for doubt in journal)]
         planned = plan(lines, journal, retry_failed=False)
         assert planned.to_pay(None) == paid
         told = described(planned, "folder", paid, 0.0)
         assert any("settle them before anything is bought" in text for text in told) != paid
+
+
+def test_doubts_of_a_killed_run_keep_nothing_from_being_bought() -> None:
+    """A job that is in doubt since its process ended says nothing of the gateway."""
+    killed = [
+        evolve(entry(f"doubt {number}", "in_doubt"), reason=PROCESS_ENDED) for number in range(9)
+    ]
+    planned = plan(
+        [line("new"), *(line(doubt.key) for doubt in killed)], killed, retry_failed=False
+    )
+    assert (planned.interrupted, planned.in_doubt, planned.to_pay(None)) == (9, 0, 1)
+    told = described(planned, "folder", 1, 0.0)
+    assert "        9  in doubt since a run was killed: not sent again" in told
 
 
 def test_the_time_is_that_of_waves_or_of_the_rate() -> None:

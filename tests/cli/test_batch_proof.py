@@ -81,7 +81,9 @@ def test_a_batch_that_is_killed_twice(
         until(process, lambda share=share: gateway.books.accepted >= share * count)
         process.kill()
         process.wait()
-        asyncio.run(settle(gateway, tmp_path / "list" / "journal.db"))
+    # Up to sixteen jobs each time of which nobody knows; they keep the others from nothing.
+    assert end(launch(*words, at=gateway)).code in {0, 1, 4}
+    asyncio.run(settle(gateway, tmp_path / "list" / "journal.db"))
     ended = end(launch(*words, at=gateway))
     outcomes = check_proof(gateway, tmp_path / "list", count)
     assert ended.code == (1 if outcomes["failed"] else 0)
