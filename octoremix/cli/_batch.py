@@ -39,6 +39,7 @@ from ._options import (
 )
 from ._output import Output, OutputClosedError
 from ._question import can_ask, confirmed
+from ._report import page_writer
 from ._results import check_unused
 from ._run import Run, execute
 from ._text import jobs_of
@@ -101,6 +102,9 @@ def batch(
         float | None,
         typer.Option(min=0.01, metavar="N", help="The most requests a second to the gateway."),
     ] = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Make a page of the folder at the end.")
+    ] = False,
     timeout: Timeout = 3600.0,
     poll_every: PollEvery = None,
     json: JSON = False,
@@ -138,6 +142,7 @@ def batch(
         if dry_run:
             await _dry_run(run, order)
             return
+        write_page = page_writer() if report else None  # what is missing is told before it is paid
         session = connection.session(
             run.output,
             poll_policy(timeout, poll_every),
@@ -146,7 +151,10 @@ def batch(
             rate_limit=rate,
         )
         try:
-            await _batch(run, session, order, yes=yes)
+            done = await _batch(run, session, order, yes=yes)
+            if done and write_page is not None:
+                page, _ = await asyncio.to_thread(write_page, order.folder, None)
+                run.output.note(f"the page of it: {printable(page)}")
         finally:
             await session.aclose()
 
@@ -230,7 +238,8 @@ def _show(run: Run, planned: Plan, order: Order) -> int:
     return jobs
 
 
-async def _batch(run: Run, session: Session, order: Order, *, yes: bool) -> None:
+async def _batch(run: Run, session: Session, order: Order, *, yes: bool) -> bool:
+    """Run the batch, if its user agrees; return whether it ran."""
     batch_run = BatchRun(
         run=run, session=session, lines=order.lines, folder=order.folder, journal=order.journal
     )
@@ -253,12 +262,13 @@ async def _batch(run: Run, session: Session, order: Order, *, yes: bool) -> None
     if jobs and not yes and not await _agreed(run, f"Buy {jobs_of(jobs)}?"):
         run.output.note("nothing was bought")
         run.code(Code.USAGE)
-        return
+        return False
     async with session:
         await batch_run.go(batch)
         if before is not None and (after := await _usage(session)) is not None:
             batch_run.used(after.used - before.used)
         batch_run.summarise()
+    return True
 
 
 async def _usage(session: Session) -> KeyUsage | None:

@@ -80,6 +80,17 @@ def test_a_list_becomes_a_folder(
         assert KEY.encode() not in file.read_bytes()
 
 
+def test_a_page_is_made_at_the_end_on_demand(
+    octoremix: Run, gateway: Emulator, write: Callable[..., None], tmp_path: Path
+) -> None:
+    """``--report`` leaves the page beside the videos, and says where."""
+    write("snow", "rain")
+    ended = octoremix("batch", "list.jsonl", *BUY, "--report")
+    assert ended.code == 0
+    assert "the page of it: list/report.html" in ended.err
+    assert "snow" in (tmp_path / "list" / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_same_command_again_buys_nothing(
     octoremix: Run, gateway: Emulator, write: Callable[..., None], tmp_path: Path
 ) -> None:

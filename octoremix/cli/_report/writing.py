@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from ... import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .jobs import ReportBatch
 
-__all__ = ["write_report"]
+__all__ = ["page_writer", "write_report"]
 
 
 def write_report(folder: Path, target: Path | None = None) -> tuple[Path, ReportBatch]:
@@ -27,6 +29,15 @@ def write_report(folder: Path, target: Path | None = None) -> tuple[Path, Report
         ConfigurationError: That is no batch's folder, no place for the page, or Jinja2 is missing.
         OSError: A file can't be read or written.
     """
+    return page_writer()(folder, target)
+
+
+def page_writer() -> Callable[[Path, Path | None], tuple[Path, ReportBatch]]:
+    """Return what writes the page.
+
+    Raises:
+        ConfigurationError: Jinja2 is missing.
+    """
     try:
         from .page import write_page  # noqa: PLC0415 - loaded by those who want a page
     except ModuleNotFoundError as error:
@@ -35,4 +46,4 @@ def write_report(folder: Path, target: Path | None = None) -> tuple[Path, Report
         raise ConfigurationError(
             'the page is made with Jinja2, which is not installed: pip install "octoremix[cli]"'
         ) from None
-    return write_page(folder, target)
+    return write_page
