@@ -85,7 +85,7 @@ def test_a_page_is_made_at_the_end_on_demand(
 ) -> None:
     """``--report`` leaves the page beside the videos, and says where."""
     write("snow", "rain")
-    ended = octoremix("batch", "list.jsonl", *BUY, "--report")
+    ended = octoremix("batch", "list.jsonl", *BUY, "--report", at=gateway)
     assert ended.code == 0
     assert "the page of it: list/report.html" in ended.err
     assert "snow" in (tmp_path / "list" / "report.html").read_text(encoding="utf-8")
