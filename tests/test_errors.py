@@ -115,6 +115,7 @@ VALUES: dict[str, Any] = {
     "safe_to_resubmit": True,
     "retry_after": 7.5,
     "from_gateway": True,
+    "abandoned": True,
     "request": REQUEST,
     "sent_at": datetime(2026, 1, 2, tzinfo=UTC),
     "video": VIDEO,
