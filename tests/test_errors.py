@@ -122,7 +122,6 @@ VALUES: dict[str, Any] = {
     "url": "https://cdn.example/a.mp4",
     "location": "https://moved.example/",
     "problems": ("status: int, not a text",),
-    "abandoned": True,
     "interrupted": True,
 }
 

@@ -440,7 +440,7 @@ def test_what_a_killed_run_left_is_told_as_a_doubt(
     dry = octoremix("batch", "list.jsonl", "--dry-run", at=gateway).err
     assert "1  were just being bought: in doubt if that run was killed" in dry
     ended = octoremix("batch", "list.jsonl", *BUY, at=gateway)
-    assert "1  in doubt: perhaps paid for, and not sent again" in ended.err
+    assert "1  in doubt since a run was killed: not sent again" in ended.err
     assert (ended.code, prompts(gateway)) == (4, ["one", "two"])
     known = asyncio.run(SQLiteJournal(journal).history(states=["in_doubt"]))
     assert len(known) == 1
