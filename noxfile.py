@@ -16,6 +16,9 @@ nox.options.reuse_venv = "yes"
 # One backend for everybody: the same packages whether or not a faster installer is at hand.
 nox.options.default_venv_backend = "virtualenv"
 
+_AT_ONCE = ("-n", "auto", "--dist", "worksteal")
+"""As many tests at once as there are processors."""
+
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -51,9 +54,9 @@ def tests(session: nox.Session) -> None:
     session.install("-e", ".[demo]", *_group("tests"))
     # The crash test at its full length; elsewhere it plays fewer rounds.
     rounds = {"OCTOREMIX_CRASH_ROUNDS": os.environ.get("OCTOREMIX_CRASH_ROUNDS", "50")}
-    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=rounds)
     # A chosen part of the suite covers a part of the package: report it, ask nothing of it.
-    session.run("coverage", "report", *(("--fail-under=0",) if session.posargs else ()))
+    chosen = ("--cov-fail-under=0", *session.posargs) if session.posargs else ()
+    session.run("pytest", *_AT_ONCE, "--cov", *chosen, env=rounds)
 
 
 @nox.session
@@ -67,14 +70,14 @@ def browser(session: nox.Session) -> None:
 def tests_on(session: nox.Session) -> None:
     """The suite on another interpreter."""
     session.install("-e", ".[demo]", *_group("tests"))
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *_AT_ONCE, *session.posargs)
 
 
 @nox.session
 def tests_lowest(session: nox.Session) -> None:
     """The suite with every direct dependency at the lowest version that is declared."""
     session.install("-e", ".[demo]", *_lowest_pins(), *_group("tests"))
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *_AT_ONCE, *session.posargs)
 
 
 @nox.session
