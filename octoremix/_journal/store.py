@@ -213,11 +213,21 @@ class Store:
         )
 
     def submitted(self, job: Job, task_id: str) -> None:
-        """Write that a job was accepted; also where it had been taken for lost."""
+        """Write that a job was accepted; also where it had been taken for lost.
+
+        Raises:
+            JournalError: It was settled otherwise meanwhile.
+        """
         self._update(
             job, "'intent', 'in_doubt'", state=State.SUBMITTED, task_id=task_id,
             submitted_at=time.time(), reason=None,
         )  # fmt: skip
+        row = self._row(job.key)
+        if row is None or row["task_id"] != task_id:
+            now = "gone" if row is None else row["state"]
+            raise JournalError(
+                f"the job {quoted(job.key, 80)} was settled otherwise meanwhile: it is {now}"
+            )
 
     def refused(self, job: Job, reason: str, request_id: str | None) -> None:
         """Write that an attempt bought nothing; an earlier one that was in doubt still is."""

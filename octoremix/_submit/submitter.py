@@ -222,8 +222,8 @@ class Submitter:
         finally:
             for purchase in self._purchases:
                 purchase.abort("the session was closed before the answer came")
-        if self._purchases:
-            await asyncio.wait(set(self._purchases))
+            if self._purchases:  # also where this is cancelled: they still write what they know
+                await asyncio.wait(set(self._purchases))
 
     def _done(self, purchase: Purchase) -> None:
         self._purchases.discard(purchase)
