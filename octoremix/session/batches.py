@@ -148,7 +148,7 @@ class Batches(Results):
             saver = Saver(
                 download_to,
                 name,
-                self.download,
+                partial(self._saved, replace=overwrite),
                 self._ledger,
                 concurrency=download_concurrency,
                 overwrite=overwrite,
