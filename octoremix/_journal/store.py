@@ -202,7 +202,8 @@ class Store:
             return job
         # A doubt outlives an attempt that buys nothing: what it is about may still be charged.
         self._connection.execute(
-            "UPDATE job SET doubt_at = iif(state = 'in_doubt', coalesce(sent_at, intent_at), NULL),"
+            "UPDATE job SET paid_before = paid_before + (state != 'refused'),"
+            " doubt_at = iif(state = 'in_doubt', coalesce(sent_at, intent_at), NULL),"
             " state = 'intent', attempt = attempt + 1, owner = ?, intent_at = ?, task_id = NULL,"
             " request_id = NULL, reason = NULL, sent_at = NULL,"
             " submitted_at = NULL, settled_at = NULL, final = NULL WHERE number = ?",
@@ -249,7 +250,8 @@ class Store:
             state, settled_at = State.IN_DOUBT, None
             reason = f"an earlier attempt may have bought it; the last did not: {reason}"
         self._connection.execute(
-            "UPDATE job SET state = ?, reason = ?, request_id = ?, sent_at = ?, settled_at = ?"
+            "UPDATE job SET state = ?, reason = ?, request_id = ?, sent_at = ?, settled_at = ?,"
+            " paid_before = paid_before - (doubt_at IS NOT NULL)"
             " WHERE number = ? AND state = 'intent'",
             (state, reason[:_LONGEST_REASON], request_id, doubted, settled_at, row["number"]),
         )
@@ -299,14 +301,14 @@ class Store:
         return None if found is None else Place(found["path"], found["state"] == State.DOWNLOADED)
 
     def paid(self, keys: Sequence[str]) -> int:
-        """Return how many jobs of these keys were bought, or may have been."""
+        """Return how often jobs of these keys were bought, or may have been."""
         count = 0
         for start in range(0, len(keys), _MOST_VALUES):
             some = keys[start : start + _MOST_VALUES]
             marks = ", ".join("?" * len(some))
             found = self._connection.execute(
-                "SELECT count(*) FROM job WHERE gateway = ? AND state != 'refused'"  # noqa: S608  # question marks alone
-                f" AND key IN ({marks})",
+                "SELECT coalesce(sum(paid_before + (state != 'refused')), 0) FROM job"  # noqa: S608  # question marks alone
+                f" WHERE gateway = ? AND key IN ({marks})",
                 (self._gateway, *some),
             ).fetchone()
             count += found[0]
