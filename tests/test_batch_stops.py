@@ -455,3 +455,13 @@ async def test_an_answer_that_is_a_task_is_followed() -> None:
         shop._born["video_1"], shop.sold["video_1"] = 0, "p0"
         found = await outcomes(octo.map(remixes(1)))
         assert errors(found) == [""]
+
+
+async def test_a_session_that_follows_no_more_stops_the_batch() -> None:
+    """Where ``max_tasks`` are followed, the rest is left for another run, not failed one by one."""
+    async with open_shop(max_tasks=2) as (octo, shop):
+        found = await outcomes(octo.map(remixes(9), concurrency=5))
+        told = errors(found)
+    assert "ConfigurationError" in told
+    assert told.count("NotSubmittedError") > 3
+    assert len(shop.posts) < 3

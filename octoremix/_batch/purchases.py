@@ -11,6 +11,7 @@ from attrs import define, field, frozen
 
 from ..errors import (
     APIConnectionError,
+    ConfigurationError,
     JournalError,
     NotSubmittedError,
     OctoremixError,
@@ -235,6 +236,8 @@ class Purchases:
                     f"next; the last: {error}",
                     error,
                 )
+        if isinstance(error, ConfigurationError):  # the item itself was checked before
+            self.stop(str(error), error)
         self.ended(error)
 
     def _not_submitted(self) -> NotSubmittedError:
