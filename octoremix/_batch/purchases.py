@@ -158,8 +158,8 @@ class Purchases:
             return None
         try:
             return await self._buy(request, known_only=True)
-        except NotSubmittedError:
-            return None
+        except (NotSubmittedError, RateLimitError, APIConnectionError):
+            return None  # also where another item of the same key was just not accepted
         except OctoremixError as error:
             if self.stopped is not None and concerns_all(error):
                 return None  # what is told is why it was not bought
