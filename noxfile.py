@@ -79,10 +79,14 @@ def tests_lowest(session: nox.Session) -> None:
 
 @nox.session
 def crash(session: nox.Session) -> None:
-    """Processes killed while they buy and wait, 500 times over."""
+    """Processes killed while they buy and wait, 500 times over, and a batch of 3,000 killed twice."""
     session.install("-e", ".[demo]", *_group("tests"))
-    rounds = {"OCTOREMIX_CRASH_ROUNDS": os.environ.get("OCTOREMIX_CRASH_ROUNDS", "500")}
-    session.run("pytest", "-s", *(session.posargs or ("tests/crash/test_kill.py",)), env=rounds)
+    sizes = {
+        "OCTOREMIX_CRASH_ROUNDS": os.environ.get("OCTOREMIX_CRASH_ROUNDS", "500"),
+        "OCTOREMIX_BATCH_JOBS": os.environ.get("OCTOREMIX_BATCH_JOBS", "3000"),
+    }
+    files = ("tests/crash/test_kill.py", "tests/cli/test_batch_proof.py")
+    session.run("pytest", "-s", *(session.posargs or files), env=sizes)
 
 
 @nox.session

@@ -23,30 +23,31 @@ def measure() -> Iterator[Figure]:
         address = f"{url}/submits"
         yield _rate(address, folder)
         yield _median(address, folder)
-        arguments = address, _fresh(folder), SLOTS, 60 * SLOTS
-        lag = sample("sample_slow_disk.py", *arguments, environment=HEAP_KEPT)
+        slow, fast = (_lag(address, folder, wait) for wait in (0.05, 0))
     yield Figure(
-        name="loop's lag, p99, disk of 50 ms",
-        value=lag["p99"],
+        name="lag of the loop, disk of 50 ms",
+        value=slow["p99"],
         unit="ms",
-        beside=("longest", lag["longest"]),
+        beside=("of 0 ms", fast["p99"]),
         limit=5,
     )
 
 
+def _lag(url: str, folder: str, wait: float) -> Sample:
+    arguments = url, _fresh(folder), SLOTS, 60 * SLOTS, wait
+    return sample("sample_slow_disk.py", *arguments, environment=HEAP_KEPT)
+
+
 def _rate(url: str, folder: str) -> Figure:
-    bare: list[Sample] = []
-    kept: list[Sample] = []
+    pairs = []
     for _ in range(SAMPLES):
-        bare.append(_submits(url, "", TOGETHER, SUBMITS))
-        kept.append(_submits(url, _fresh(folder), TOGETHER, SUBMITS))
+        bare = 1e6 / _submits(url, "", TOGETHER, SUBMITS)["rate"]
+        kept = 1e6 / _submits(url, _fresh(folder), TOGETHER, SUBMITS)["rate"]
+        pairs.append((kept / bare, kept, bare))
+    _, kept, bare = sorted(pairs)[SAMPLES // 2]
     # A rate of at least 0.8 times is a time of at most 1.25 times.
     return Figure(
-        name="a submit of 200, with a journal",
-        value=1e6 / middle(kept, "rate"),
-        unit="µs",
-        base=1e6 / middle(bare, "rate"),
-        limit=1.25,
+        name="a submit of 200, with a journal", value=kept, unit="µs", base=bare, limit=1.25
     )
 
 

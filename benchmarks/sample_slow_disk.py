@@ -1,4 +1,4 @@
-"""Sample: how late the event loop is while each commit waits 50 ms for its disk."""
+"""Sample: how late the event loop is while each commit waits so many seconds for its disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workload import report
 import octoremix
 from octoremix._journal.store import Store
 
-WAIT, TICK = 0.05, 0.001
+TICK = 0.001
 
 _transaction = Store.transaction
 
@@ -25,7 +25,7 @@ _transaction = Store.transaction
 def _slow(store: Store) -> Iterator[None]:
     with _transaction(store):
         yield
-        time.sleep(WAIT)  # as a system call it lets go of the interpreter
+        time.sleep(WAIT)  # as a system call does, it lets go of the interpreter
 
 
 async def _lag(taken: list[float]) -> None:
@@ -61,4 +61,5 @@ async def _main(base_url: str, folder: str, together: int, count: int) -> None:
 
 
 if __name__ == "__main__":
+    WAIT = float(sys.argv[5])
     asyncio.run(_main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))

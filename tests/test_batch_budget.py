@@ -12,6 +12,7 @@ import pytest
 import octoremix
 from octoremix._batch import engine
 
+from .journals import die
 from .shop import (
     LIMITED,
     REFUSED,
@@ -300,3 +301,34 @@ async def test_a_long_list_is_counted_in_turns(tmp_path: Path) -> None:
     await engine._keys(items)
     counting.cancel()
     assert turns >= 5000 // engine.CHUNK
+
+
+async def test_what_a_killed_process_left_is_made_good(tmp_path: Path) -> None:
+    """A run after a kill gives what is there, follows what runs, and doubts what was out."""
+    path = tmp_path / "journal"
+    async with open_shop(Shop(late=1), journal=path) as (dead, shop):
+        batch = dead.map(keyed(9), concurrency=3, ordered=True)
+        first = [await anext(batch) for _ in range(2)]
+        await asyncio.sleep(3)
+        shop.late = 60
+        third = await anext(batch)
+        await asyncio.sleep(5)
+        out = asyncio.ensure_future(anext(batch))
+        await asyncio.sleep(1)
+        assert len(shop.posts) == 6
+        await die(dead)
+        shop.late = 0
+        async with session_at(shop, journal=path) as octo:
+            found = await outcomes(octo.map(keyed(9), ordered=True))
+            assert [outcome.id for outcome in found[:3]] == [
+                outcome.id for outcome in [*first, third]
+            ]
+            doubts = {doubt.key for doubt in await octo.in_doubt()}
+        names = errors(found)
+        assert len(shop.posts) == 9
+        assert len(doubts) == names.count("SubmitOutcomeUnknownError")
+        assert names.count("") == 9 - len(doubts)
+        assert {f"k{n}" for n, name in enumerate(names) if name} == doubts
+        assert doubts
+        out.cancel()
+        await batch.aclose()

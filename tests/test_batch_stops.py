@@ -432,8 +432,9 @@ async def test_a_journal_that_fails_stops_the_batch(tmp_path: Path) -> None:
         connection.close()
         found = await outcomes(octo.map(keyed(4)))
         assert errors(found) == ["JournalError"] + ["NotSubmittedError"] * 3
-        found = await outcomes(octo.map(iter(keyed(4)), max_jobs=9))
-        assert errors(found) == ["JournalError"] + ["NotSubmittedError"] * 3
+        for source in (list, iter):
+            found = await outcomes(octo.map(source(keyed(4)), max_jobs=9))
+            assert errors(found) == ["JournalError"] + ["NotSubmittedError"] * 3
         assert len(shop.posts) == 1
         with sqlite3.connect(tmp_path / "journal") as connection:
             connection.execute("ALTER TABLE gone RENAME TO job")
@@ -465,3 +466,21 @@ async def test_a_session_that_follows_no_more_stops_the_batch() -> None:
     assert "ConfigurationError" in told
     assert told.count("NotSubmittedError") > 3
     assert len(shop.posts) < 3
+
+
+async def test_a_stop_calls_back_what_waits_for_its_permit() -> None:
+    """With a slow `rate_limit` the rest is told at once, and uses no permit up."""
+    async with open_shop(rate_limit=0.1) as (octo, shop):
+        shop.seconds = 0
+        batch = octo.map(remixes(50))
+        waiting = asyncio.ensure_future(outcomes(batch))
+        await asyncio.sleep(25)
+        posts, now = len(shop.posts), asyncio.get_running_loop().time()
+        assert posts < 5
+        batch.stop()
+        rest = 50 - posts
+        while batch._engine is not None and batch._engine.held > posts:
+            await asyncio.sleep(0)
+        assert asyncio.get_running_loop().time() == now
+        assert errors(await waiting).count("NotSubmittedError") == rest
+        assert len(shop.posts) == posts

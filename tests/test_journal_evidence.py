@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 
 import octoremix
 from octoremix._evidence import Evidence
-from octoremix._protocol import API, Response, parse_base_url
+from octoremix._protocol import Response
 from octoremix.testing import Emulator, Fault
 
 from .journals import path, session
@@ -64,18 +64,15 @@ class Look:
         self.sent, self.time = 0, 0.0
         books: Any = Books(*accepted)
         self.evidence = Evidence(
-            API(parse_base_url("http://127.0.0.1:9")),
-            self.send,
+            self.ask,
             books,
-            request_timeout=30,
             submit_timeout=SUBMIT_TIMEOUT,
             now=lambda: NOW + self.time,
         )
 
-    async def send(self, request: Any, *, timeout: float | None) -> Response:
+    async def ask(self) -> Response:
         await asyncio.sleep(1)
         self.sent += 1
-        assert (request.method, request.url.path, timeout) == ("GET", "/api/log/token", 30)
         return self.response
 
     async def told(self, *doubts: octoremix.InDoubt) -> list[str]:
@@ -183,10 +180,10 @@ async def test_a_log_that_cannot_be_reached_is_no_evidence() -> None:
     """A failed look is told as such and not as an error: the doubts are what counts."""
     look = Look()
 
-    async def send(*_: Any, **__: Any) -> Response:
+    async def ask() -> Response:
         raise octoremix.APIConnectionError("no answer")
 
-    look.evidence._send = send
+    look.evidence._ask_gateway = ask
     assert await look.told(doubt(-600)) == ["unavailable"]
 
 

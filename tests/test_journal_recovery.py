@@ -382,6 +382,6 @@ def test_what_a_session_holds_is_shown_in_short(path: Path) -> None:
     shown = [octo._recovery, octo._recovery and octo._recovery._evidence, octo._submitter._keeper]
     assert list(map(repr, shown)) == [
         f"<Recovery from {path}>",
-        "<Evidence from http://127.0.0.1:9>",
+        f"<Evidence for <Ledger in {path}>>",
         "<Keeper with 0 unwritten jobs>",
     ]

@@ -14,10 +14,11 @@ from collections.abc import (
     Iterator,
 )
 from contextlib import suppress
+from functools import partial
 
 from attrs import define, field
 
-from ..errors import OctoremixError, printable
+from ..errors import JournalError, OctoremixError, printable
 from ..futures import RemixFuture
 from ..models import RemixRequest, Video
 from .budget import Paid
@@ -59,7 +60,8 @@ class Engine:
 
     _source: AsyncIterator[object] | Iterator[object] = field(init=False)
     _purchases: Purchases = field(init=False)
-    _running: dict[asyncio.Task[None], list[str]] = field(init=False, factory=dict)
+    _running: dict[int, list[str]] = field(init=False, factory=dict)
+    _items: set[asyncio.Task[None]] = field(init=False, factory=set)
     _finished: deque[Outcome] = field(init=False, factory=deque)
     _waiting_for_turn: dict[int, Outcome] = field(init=False, factory=dict)
     _next_index: int = field(init=False, default=0)
@@ -151,7 +153,7 @@ class Engine:
                 await self._source.aclose()
 
     def _tasks(self) -> list[asyncio.Task[None] | asyncio.Task[object]]:
-        return [*self._running, *filter(None, [self._pulling])]
+        return [*self._items, *filter(None, [self._pulling])]
 
     async def _prepared(self) -> None:
         if self._preparing is None:
@@ -163,7 +165,8 @@ class Engine:
             await self._saver.prepare()
         if self._purchases.budget.limited and isinstance(self._requests, Collection):
             # What can be gone through twice is counted beforehand, the rest as it comes.
-            await self._purchases.budget.count(await _keys(self._requests))
+            with suppress(JournalError):  # which the first item meets with too, and tells
+                await self._purchases.budget.count(await _keys(self._requests))
 
     def _ready(self) -> Outcome | None:
         """Return an outcome that may be given out now."""
@@ -215,12 +218,14 @@ class Engine:
         index = self._taken
         self._taken += 1
         ids: list[str] = []
+        self._running[index] = ids  # first, for a loop may run the beginning of a task at once
         task = asyncio.ensure_future(self._run(index, given, ids))
-        self._running[task] = ids
-        task.add_done_callback(self._ended)
+        self._items.add(task)
+        task.add_done_callback(partial(self._ended, index))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
+    def _ended(self, index: int, task: asyncio.Task[None]) -> None:
+        self._items.discard(task)
+        self._running.pop(index, None)
         self._changed.set()
 
     async def _run(self, index: int, given: object, ids: list[str]) -> None:
@@ -244,9 +249,7 @@ class Engine:
             failure = OctoremixError(f"it failed unexpectedly: {printable(repr(error))}")
             failure.__cause__ = error
             outcome = _with_error(outcome, failure, ids)
-        task = asyncio.current_task()
-        assert task is not None
-        del self._running[task]  # here, so that nobody ever finds the item in two places
+        del self._running[index]  # here, so that nobody ever finds the item in two places
         self._finished.append(outcome)
         self._changed.set()
 

@@ -242,8 +242,7 @@ class Purchases:
 
     def _not_submitted(self) -> NotSubmittedError:
         error = NotSubmittedError(
-            f"nothing was bought, and the job is free to run again, for the batch stopped: "
-            f"{self.stopped}"
+            f"the job was not bought, and is free to run again, for the batch stopped: {self.stopped}"
         )
         error.__cause__ = self._cause
         return error

@@ -394,7 +394,7 @@ class Store:
         """Return how many jobs of other gateways are unfinished, by base URL."""
         rows = self._connection.execute(
             "SELECT base_url FROM job JOIN gateway ON gateway.number = job.gateway"
-            " WHERE gateway != ? AND state IN ('intent', 'submitted', 'in_doubt')",
+            " WHERE gateway != ? AND settled_at IS NULL",
             (self._gateway,),
         )
         return Counter(row["base_url"] for row in rows)
@@ -423,9 +423,10 @@ class Store:
     def _open(self, state: State) -> Iterator[sqlite3.Row]:
         return iter(
             self._connection.execute(
-                # The state is no parameter, so that the index of the open ones serves.
-                f"SELECT * FROM job WHERE gateway = ? AND state = '{state}' ORDER BY number",  # noqa: S608  # a constant
-                (self._gateway,),
+                # In these words the index of the open ones serves.
+                "SELECT * FROM job WHERE gateway = ? AND settled_at IS NULL AND state = ?"
+                " ORDER BY number",
+                (self._gateway, state),
             ).fetchall()
         )
 

@@ -10,7 +10,8 @@ import asyncio
 import copy
 import logging
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +31,9 @@ Work = Callable[["Store"], Any]
 
 MOST_TOGETHER = 1_000
 """Records in one commit at most: what comes next shall not wait long for it."""
+
+_AT_ONCE = 16
+"""Futures that are settled in one turn of the loop: whoever waits for one has work to do then."""
 
 
 @frozen
@@ -55,6 +59,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="octoremix journal")
         self._waiting: list[_Item] = []
         self._committing: asyncio.Future[list[Any]] | None = None
+        self._settling: deque[tuple[_Item, Any]] = deque()
         # What could not be written and must not be lost: tried again before all that follows.
         self._unwritten: list[Work] = []
         self._closed = False
@@ -102,7 +107,7 @@ class Writer:
         """Write what is left and let go of the store."""
         if self._closed or self._process not in {None, os.getpid()}:
             return
-        while self._committing is not None or self._waiting:
+        while self._committing is not None or self._waiting or self._settling:
             if self._committing is not None:
                 await asyncio.wait([self._committing])
             await asyncio.sleep(0)
@@ -111,11 +116,18 @@ class Writer:
         self._thread.shutdown(wait=False)
 
     def _commit_next(self) -> None:
-        if self._committing is None and self._waiting:
-            together = self._waiting[:MOST_TOGETHER]
-            del self._waiting[:MOST_TOGETHER]
-            loop = asyncio.get_running_loop()
+        if self._committing is not None or not self._waiting:
+            return
+        together = self._waiting[:MOST_TOGETHER]
+        del self._waiting[:MOST_TOGETHER]
+        loop = asyncio.get_running_loop()
+        try:
             self._committing = loop.run_in_executor(self._thread, self._commit, together)
+        except RuntimeError as error:  # of a system without another thread, or at its very end
+            failure = JournalError(f"the journal can't be written: {printable(error)}")
+            self._tell(together, self._failed(together, failure))
+            self._commit_next()
+        else:
             self._committing.add_done_callback(lambda done: self._committed(together, done))
 
     def _committed(self, together: list[_Item], done: asyncio.Future[list[Any]]) -> None:
@@ -125,14 +137,26 @@ class Writer:
             outcomes = [JournalError("the journal was cancelled") for _ in together]
         else:
             outcomes = done.result()
-        for item, outcome in zip(together, outcomes, strict=True):
+        self._commit_next()
+        self._tell(together, outcomes)
+
+    def _tell(self, together: list[_Item], outcomes: Sequence[Any]) -> None:
+        under_way = bool(self._settling)
+        self._settling.extend(zip(together, outcomes, strict=True))
+        if not under_way:
+            self._settle()
+
+    def _settle(self) -> None:
+        for _ in range(min(_AT_ONCE, len(self._settling))):
+            item, outcome = self._settling.popleft()
             if item.future.done():
                 continue
             if isinstance(outcome, BaseException):
                 _fail(item.future, outcome)
             else:
                 item.future.set_result(outcome)
-        self._commit_next()
+        if self._settling:
+            asyncio.get_running_loop().call_soon(self._settle)
 
     # All that follows runs in the thread.
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import sys
+import asyncio
+import contextlib
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from attrs import fields, frozen
-from rich.prompt import Confirm
+from attrs import fields
 
-from .. import ConfigurationError, KeyUsage, OctoremixError, RemixRequest, Session, SQLiteJournal
+from .. import (
+    ConfigurationError,
+    KeyUsage,
+    OctoremixError,
+    RemixRequest,
+    Session,
+)
 from ..errors import printable
-from ._batch_plan import Plan, plan
+from ._batch_order import Order, folder_of
+from ._batch_plan import Plan, described
 from ._batch_run import BatchRun
 from ._exit import Code
 from ._input import InputError, Line, read_input
@@ -29,14 +37,17 @@ from ._options import (
     Verbose,
     poll_policy,
 )
-from ._output import Output
+from ._output import Output, OutputClosedError
+from ._question import can_ask, confirmed
+from ._results import check_unused
 from ._run import Run, execute
-from ._text import human_duration
+from ._text import jobs_of
 
 __all__ = ["batch"]
 
 _DEFAULT_MODEL = str(fields(RemixRequest).model.default)
-JOURNAL = "journal.db"
+_PATIENCE = 10.0
+"""Seconds that the answer about the key's quota may take."""
 
 
 def batch(
@@ -108,55 +119,56 @@ def batch(
     connection = Connection(
         base_url=base_url, proxy=proxy, ca_file=ca_file, api_key_file=api_key_file
     )
+    run = Run(Output(json=json, verbose=verbose), connection)
+    read = _read(run, source, out, format, model)
+    if read is None:
+        raise typer.Exit(run.exit_code)
+    folder, lines = read
+    order = Order(
+        lines=lines,
+        folder=folder,
+        name=name,
+        retry_failed=retry_failed,
+        max_jobs=max_jobs,
+        concurrency=concurrency,
+        rate=rate,
+    )
 
     async def work(run: Run) -> None:
-        try:
-            lines = read_input(source, format=_format(format), model=model)
-        except InputError as error:
-            _complain(run, error)
-            return
-        order = _Order(
-            lines=lines,
-            folder=_folder(source, out),
-            name=name,
-            retry_failed=retry_failed,
-            max_jobs=max_jobs,
-            concurrency=concurrency,
-            rate=rate,
-        )
         if dry_run:
             await _dry_run(run, order)
             return
-        async with run.session(
-            poll_policy(timeout, poll_every), journal=order.journal, rate_limit=rate
-        ) as session:
+        session = connection.session(
+            run.output,
+            poll_policy(timeout, poll_every),
+            run.notice,
+            journal=order.journal,
+            rate_limit=rate,
+        )
+        try:
             await _batch(run, session, order, yes=yes)
+        finally:
+            await session.aclose()
 
-    raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), connection), work))
+    raise typer.Exit(execute(run, work))
 
 
-@frozen(kw_only=True)
-class _Order:
-    """What is wanted."""
+def _read(
+    run: Run, source: str, out: Path | None, format: str | None, model: str
+) -> tuple[Path, list[Line]] | None:
+    """Return the folder and read the input, or tell what is wrong with it.
 
-    lines: list[Line]
-    folder: Path
-    name: str
-    retry_failed: bool
-    max_jobs: int | None
-    concurrency: int
-    rate: float | None
-
-    @property
-    def journal(self) -> Path:
-        return self.folder / JOURNAL
-
-    async def plan(self, base_url: str) -> Plan:
-        """Compare the input with what the folder has."""
-        known = []
-        if self.journal.exists():
-            known = await SQLiteJournal(self.journal).history(base_url=base_url)
-        return plan(self.lines, known, retry_failed=self.retry_failed)
+    It is done before anything else, so that Ctrl-C ends it also while it waits for stdin.
+    """
+    try:
+        folder = folder_of(source, out)
+        return folder, read_input(source, format=_format(format), model=model)
+    except ConfigurationError as error:
+        with contextlib.suppress(OutputClosedError):
+            _complain(run, error)
+    except KeyboardInterrupt:
+        run.stopped(Code.INTERRUPTED, "interrupted")
+    return None
 
 
 def _format(given: str | None) -> Literal["csv", "jsonl"] | None:
@@ -169,124 +181,105 @@ def _format(given: str | None) -> Literal["csv", "jsonl"] | None:
     return None
 
 
-def _complain(run: Run, error: InputError) -> None:
+def _complain(run: Run, error: ConfigurationError) -> None:
     """Tell what is wrong with an input, a line for each of its lines."""
-    if not error.problems:
-        raise error
+    if not isinstance(error, InputError) or not error.problems:
+        run.failed(error)
+        return
     headline = str(error).partition(": line ")[0]
     run.output.complain(headline)
     for problem in error.problems:
         run.output.note(f"  {printable(problem, 2000)}")
     if error.more:
         run.output.note(f"  and {error.more:,} more")
-    run.output.event("error", error=error, problems=list(error.problems), more=error.more)
     run.code(Code.USAGE)
+    run.output.event("error", error=error, problems=list(error.problems), more=error.more)
 
 
-def _folder(source: str, out: Path | None) -> Path:
-    if out is not None:
-        return out
-    if source == "-":
-        raise ConfigurationError("the input is stdin, which has no name: name a folder with --out")
-    path = Path(source)
-    folder = path.with_suffix("")
-    return folder if folder != path else path.with_name(f"{path.name}-videos")
+async def _dry_run(run: Run, order: Order) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an address to which nothing is sent
+        # No key: only the address is wanted of it.
+        session = Session("none", base_url=run.connection.base_url)
+    order.batch(session, print)
+    _show(run, await order.plan(session.base_url), order)
 
 
-async def _dry_run(run: Run, order: _Order) -> None:
-    # No key: only the address is wanted of it.
-    session = Session("none", base_url=run.connection.base_url)
-    planned = await order.plan(session.base_url)
-    _show(run, planned, order)
-
-
-def _show(run: Run, planned: Plan, order: _Order) -> None:
+def _show(run: Run, planned: Plan, order: Order) -> int:
+    """Tell what would be done, and return how many jobs would be paid for."""
     output = run.output
     jobs = planned.to_pay(order.max_jobs)
-    seconds = planned.duration(jobs + planned.under_way, order.concurrency, order.rate)
+    at_work = jobs + planned.under_way
+    seconds = planned.duration(at_work, order.concurrency, order.rate)
     output.event(
         "plan",
         lines=planned.lines,
         to_pay=jobs,
         done=planned.done,
         under_way=planned.under_way,
-        in_doubt=planned.in_doubt,
+        in_doubt=planned.in_doubt + planned.sending,
         failed=planned.bad,
         retried=planned.again,
+        new=planned.fresh,
         gone=planned.gone,
         seconds=round(seconds),
         folder=str(order.folder),
     )
-    for text in _told(planned, order, jobs, seconds):
+    for text in described(planned, printable(order.folder), jobs, seconds):
         output.note(text)
+    return jobs
 
 
-def _told(planned: Plan, order: _Order, jobs: int, seconds: float) -> list[str]:
-    """Return what a batch would do, in words."""
-    told = [f"{_jobs(planned.lines)} in the input, for the folder {printable(order.folder)}"]
-    rows = [
-        (planned.done, "done already"),
-        (planned.under_way, "under way already, and followed"),
-        (planned.in_doubt, "in doubt: they may have been charged, and are not sent again"),
-        (planned.bad, "ended badly: --retry-failed buys them again"),
-        (planned.again, "ended badly, and are bought again"),
-        (planned.fresh, "new"),
-    ]
-    told += [f"  {count:>7,}  {what}" for count, what in rows if count]
-    if planned.gone:
-        told.append(
-            f"  {planned.gone:>7,}  of the folder are not in the input any more: lines that were "
-            "removed, or edited, which makes them new jobs"
-        )
-    told.append(f"to be paid for: {_jobs(jobs)}")
-    if seconds:
-        per_job = human_duration(planned.seconds)
-        why = f"if a job takes {per_job}" if planned.guessed else f"as a job takes {per_job} here"
-        told.append(f"it takes about {human_duration(seconds)}, {why}")
-    return told
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count:,} jobs"
-
-
-async def _batch(run: Run, session: Session, order: _Order, *, yes: bool) -> None:
-    planned = await order.plan(session.base_url)
-    _show(run, planned, order)
-    usage = await _usage(session)
-    jobs = planned.to_pay(order.max_jobs)
-    if jobs:
-        if usage is not None and not usage.unlimited:
-            run.output.note(f"the key has {usage.available:,.0f} units of quota left")
-        await _ask(run, jobs, yes=yes)
+async def _batch(run: Run, session: Session, order: Order, *, yes: bool) -> None:
     batch_run = BatchRun(
         run=run, session=session, lines=order.lines, folder=order.folder, journal=order.journal
     )
-    await batch_run.go(
-        concurrency=order.concurrency,
-        max_jobs=order.max_jobs,
-        retry_failed=order.retry_failed,
-        name=order.name,
-    )
-    if usage is not None and (after := await _usage(session)) is not None:
-        batch_run.used(after.used - usage.used)
-    batch_run.summarise()
+    batch = order.batch(session, batch_run.progressed)
+    check_unused(order.folder)
+    if order.journal.exists():
+        await session.in_doubt()  # what a process that was killed left is told as what it is
+    planned = await order.plan(session.base_url)
+    jobs = _show(run, planned, order)
+    if planned.blocked:
+        batch.stop("too much is in doubt")
+    if jobs and not yes and not can_ask():
+        raise ConfigurationError(
+            f"{jobs_of(jobs)} would be paid for, and nobody can be asked: --yes buys without "
+            "asking; nothing was sent"
+        )
+    before = await _usage(session) if jobs else None
+    if before is not None and not before.unlimited:
+        run.output.note(f"the key has {before.available:,.0f} units of quota left")
+    if jobs and not yes and not await _agreed(run, f"Buy {jobs_of(jobs)}?"):
+        run.output.note("nothing was bought")
+        run.code(Code.USAGE)
+        return
+    async with session:
+        await batch_run.go(batch)
+        if before is not None and (after := await _usage(session)) is not None:
+            batch_run.used(after.used - before.used)
+        batch_run.summarise()
 
 
 async def _usage(session: Session) -> KeyUsage | None:
     try:
-        return await session.usage()
-    except OctoremixError:  # not every gateway tells, and nothing depends on it
+        async with asyncio.timeout(_PATIENCE):
+            return await session.usage()
+    except (OctoremixError, TimeoutError):  # not every gateway tells, and nothing depends on it
         return None
 
 
-async def _ask(run: Run, jobs: int, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty() or not run.output.animated:
-        raise ConfigurationError(
-            f"{_jobs(jobs)} would be paid for, and nobody can be asked: --yes buys without asking; "
-            "nothing was sent"
-        )
-    if not Confirm.ask(f"Buy {_jobs(jobs)}?", console=run.output.console, default=False):
-        raise ConfigurationError("nothing was bought")
+async def _agreed(run: Run, question: str) -> bool:
+    asking = asyncio.ensure_future(confirmed(run.output, question))
+
+    def leave() -> None:
+        run.code(Code.INTERRUPTED)
+        asking.cancel()
+
+    run.finish = leave
+    try:
+        await asyncio.wait([asking])
+    finally:
+        run.finish = None
+        asking.cancel()
+    return not asking.cancelled() and asking.result()

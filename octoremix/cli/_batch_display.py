@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from attrs import define, field
@@ -19,7 +20,7 @@ from rich.text import Text
 from ._output import Output
 from ._text import human_duration
 
-__all__ = ["Progress", "shown"]
+__all__ = ["COUNTED", "Progress", "drawn", "shown"]
 
 _CALM = 15.0
 """Seconds between two plain lines."""
@@ -30,10 +31,15 @@ _FEW = 5
 _WORDS = {
     "done": ("done", "green"),
     "failed": ("failed", "red"),
+    "refused": ("refused", "red"),
     "in_doubt": ("in doubt", "magenta"),
+    "detached": ("not waited for", "yellow"),
     "not_submitted": ("not submitted", "yellow"),
     "downloaded": ("downloaded", "green"),
 }
+
+COUNTED = tuple(_WORDS)
+"""What `Progress` counts."""
 
 
 @define(eq=False)
@@ -42,41 +48,61 @@ class Progress:
 
     Attributes:
         total: How many jobs it has.
-        counts: How many are ``"submitted"``, ``"done"``, ``"failed"``, ``"in_doubt"``,
-            ``"not_submitted"`` and ``"downloaded"``.
+        counts: How many have come to each outcome, ``"done"``, ``"failed"``,
+            ``"refused"``, ``"in_doubt"``, ``"detached"`` and ``"not_submitted"``; and how many are
+            ``"downloaded"``.
+        running: How many jobs were accepted and are waited for.
+        submitted: How many were accepted, in this run or in an earlier one.
         stopping: Whether what runs is only finished.
+        now: The time, in seconds.
     """
 
     total: int
-    counts: Counter[str] = field(factory=Counter)
-    stopping: bool = False
-    _started: float = field(init=False, factory=time.monotonic)
-    _quick: int = field(init=False, default=0)
+    counts: Counter[str] = field(init=False, factory=Counter)
+    running: int = field(init=False, default=0)
+    submitted: int = field(init=False, default=0)
+    stopping: bool = field(init=False, default=False)
+    now: Callable[[], float] = time.monotonic
+    _started: float = field(init=False)
+    _worked: int = field(init=False, default=0)
+
+    @_started.default
+    def _begin(self) -> float:
+        return self.now()
 
     @property
     def over(self) -> int:
         """How many jobs have come to an outcome."""
-        return sum(self.counts[name] for name in ("done", "failed", "in_doubt", "not_submitted"))
-
-    @property
-    def running(self) -> int:
-        """How many jobs were accepted and are waited for."""
-        return max(0, self.counts["submitted"] - self.counts["done"] - self.counts["failed"])
+        return self.counts.total() - self.counts["downloaded"]
 
     @property
     def elapsed(self) -> float:
         """Seconds since the beginning."""
-        return time.monotonic() - self._started
+        return self.now() - self._started
 
-    def known_before(self) -> None:
-        """Note that a job's outcome was there already: it tells nothing of the speed."""
-        self._quick += 1
+    def began(self) -> None:
+        """Note that a job was accepted."""
+        self.submitted += 1
+        self.running += 1
+
+    def ended(self, outcome: str, *, ran: bool, bought: bool, downloaded: bool = False) -> None:
+        """Note the outcome of a job.
+
+        Args:
+            outcome: Which, of those in ``counts``.
+            ran: Whether it was accepted.
+            bought: Whether that was in this run: any other outcome tells nothing of the speed.
+            downloaded: Whether its video is here.
+        """
+        self.counts[outcome] += 1
+        self.counts["downloaded"] += downloaded
+        self.running -= ran
+        self._worked += bought
 
     @property
     def rate(self) -> float | None:
         """Jobs a second that come to an end, or ``None`` where there are too few to tell."""
-        worked = self.over - self._quick
-        return worked / self.elapsed if worked >= _FEW else None
+        return self._worked / self.elapsed if self._worked >= _FEW and self.elapsed else None
 
     @property
     def left(self) -> float | None:
@@ -107,7 +133,7 @@ class Progress:
         return f"{self.over:,} of {self.total:,} over: {words}; {', '.join(self.times())}"
 
 
-def _drawn(progress: Progress) -> RenderableType:
+def drawn(progress: Progress) -> RenderableType:
     """Draw it; called several times a second, from a thread of rich's."""
     share = 100 * progress.over / max(1, progress.total)
     bar = Table.grid(padding=(0, 1), expand=True)
@@ -131,11 +157,12 @@ def _drawn(progress: Progress) -> RenderableType:
 @contextlib.asynccontextmanager
 async def shown(progress: Progress, output: Output) -> AsyncIterator[None]:
     """Show a batch's progress for as long as the context is open."""
-    if output.animated:
+    # Where results go to the same terminal line by line, these lines are display enough.
+    if output.animated and not (output.json and sys.stdout.isatty()):
         make = partial(
             Live,
             console=output.console,
-            get_renderable=partial(_drawn, progress),
+            get_renderable=partial(drawn, progress),
             refresh_per_second=4,
             transient=True,  # what remains on the screen is the summary
             redirect_stdout=False,

@@ -11,14 +11,20 @@ from attrs import frozen
 
 from .. import JournalEntry
 from ._input import Line
+from ._text import human_duration, jobs_of
 
-__all__ = ["Plan", "plan"]
+__all__ = ["MOST_IN_DOUBT", "Plan", "described", "plan"]
+
+MOST_IN_DOUBT = 5
+"""Jobs in doubt, beyond which nothing more is bought."""
 
 GUESS = 180.0
 """Seconds that a job is taken to need where the folder has none that is done."""
 
+_POLL = 20.0
+"""Seconds between two queries of a job, roughly."""
+
 _OVER = frozenset({"completed", "downloaded"})
-_UNDER_WAY = frozenset({"intent", "submitted"})
 _BAD = frozenset({"failed", "cancelled", "expired", "abandoned"})
 
 
@@ -30,6 +36,7 @@ class Plan:
         lines: How many jobs the input has.
         done: Jobs that have their video; those that are not downloaded yet will be.
         under_way: Jobs that were submitted, and are followed on.
+        sending: Jobs that were being submitted: by a process that lives, or else they are in doubt.
         in_doubt: Jobs of which nobody knows whether they were bought.
         bad: Jobs that ended badly and are left so.
         again: Jobs that ended badly and are bought again.
@@ -42,6 +49,7 @@ class Plan:
     lines: int
     done: int = 0
     under_way: int = 0
+    sending: int = 0
     in_doubt: int = 0
     bad: int = 0
     again: int = 0
@@ -50,9 +58,14 @@ class Plan:
     seconds: float = GUESS
     guessed: bool = True
 
+    @property
+    def blocked(self) -> bool:
+        """Whether nothing is bought, since too much is in doubt: the next might be so too."""
+        return self.in_doubt + self.sending > MOST_IN_DOUBT
+
     def to_pay(self, max_jobs: int | None) -> int:
         """Return how many jobs would be paid for, if those of earlier runs count too."""
-        wanted = self.fresh + self.again
+        wanted = 0 if self.blocked else self.fresh + self.again
         if max_jobs is None:
             return wanted
         paid = self.lines - self.fresh
@@ -61,8 +74,8 @@ class Plan:
     def duration(self, jobs: int, concurrency: int, rate: float | None) -> float:
         """Return how many seconds so many jobs would take, roughly."""
         waves = math.ceil(jobs / concurrency) * self.seconds
-        # Each job takes its submit, and a query every 20 s or so.
-        requests = jobs * (1 + self.seconds / 20)
+        # Each job takes its submit and its queries.
+        requests = jobs * (1 + self.seconds / _POLL)
         return max(waves, requests / rate if rate else 0.0)
 
 
@@ -99,8 +112,43 @@ def _place(entry: JournalEntry | None, *, retry_failed: bool) -> str:
         return "fresh"
     if entry.status in _OVER:
         return "done"
-    if entry.status in _UNDER_WAY:
-        return "under_way"
     if entry.status in _BAD:
         return "again" if retry_failed else "bad"
-    return "in_doubt"
+    return {"submitted": "under_way", "intent": "sending"}.get(entry.status, "in_doubt")
+
+
+def described(planned: Plan, folder: str, jobs: int, seconds: float) -> list[str]:
+    """Return what a batch would do, in lines that fit a terminal.
+
+    Args:
+        planned: What.
+        folder: Where, as it is shown.
+        jobs: How many jobs would be paid for.
+        seconds: How long it would take.
+    """
+    told = [f"{jobs_of(planned.lines)} in the input, for the folder {folder}"]
+    rows = [
+        (planned.done, "done already"),
+        (planned.under_way, "under way already: followed"),
+        (planned.sending, "were just being bought: in doubt if that run was killed"),
+        (planned.in_doubt, "in doubt: perhaps paid for, and not sent again"),
+        (planned.bad, "ended badly: --retry-failed buys them again"),
+        (planned.again, "ended badly: bought again"),
+        (planned.fresh, "new"),
+    ]
+    told += [f"  {count:>7,}  {what}" for count, what in rows if count]
+    if planned.gone:
+        told.append(
+            f"{jobs_of(planned.gone)} of the folder not in the input any more: of lines that were"
+        )
+        told.append("  removed, or edited: an edited line is a new job")
+    if planned.blocked:
+        told.append(
+            f"more than {MOST_IN_DOUBT} are in doubt: settle them before anything is bought"
+        )
+    told.append(f"to be paid for: {jobs_of(jobs)}")
+    if seconds:
+        per_job = human_duration(planned.seconds)
+        why = f"if a job takes {per_job}" if planned.guessed else f"as a job takes {per_job} here"
+        told.append(f"it takes about {human_duration(seconds)}, {why}")
+    return told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from attrs import define, field
 
@@ -19,15 +20,17 @@ from .. import (
     RemixError,
     Session,
     SubmitOutcomeUnknownError,
+    TaskLostError,
     TaskStatus,
 )
 from ..errors import printable
-from ._batch_display import Progress, shown
+from ._batch_display import COUNTED, Progress, shown
 from ._exit import Code, verdict_on
 from ._input import Line
+from ._leftovers import remove_leftovers
 from ._results import FILE_NAME, Results
 from ._run import Run
-from ._text import human_duration
+from ._text import human_duration, jobs_of
 
 __all__ = ["BatchRun"]
 
@@ -54,44 +57,41 @@ class BatchRun:
     journal: Path
     progress: Progress = field(init=False)
     _results: Results = field(init=False)
-    _lines_by_task: dict[str, Line] = field(init=False, factory=dict)
-    _before: set[int] = field(init=False, factory=set)
+    _waiting: dict[str, Line] = field(init=False, factory=dict)
+    _running: dict[int, bool] = field(init=False, factory=dict)
     _bought: int = field(init=False, default=0)
     _told: int = field(init=False, default=0)
     _used: float | None = field(init=False, default=None)
     _stopped: str | None = field(init=False, default=None)
 
-    def __attrs_post_init__(self) -> None:
-        self.progress = Progress(len(self.lines))
+    async def go(self, batch: Batch) -> None:
+        """Run it to its end, or until it is told to stop.
 
-    async def go(
-        self, *, concurrency: int, max_jobs: int | None, retry_failed: bool, name: str
-    ) -> None:
-        """Run it to its end, or until it is told to stop."""
+        Args:
+            batch: Of the lines, and telling its progress to `progressed`.
+        """
+        self._results = await asyncio.to_thread(Results, self.folder, self._troubled)
+        self.progress = Progress(len(self.lines))
         self.run.noticed = self._noticed
-        requests = [line.request for line in self.lines]
-        batch = self.session.map(
-            requests,
-            concurrency=concurrency,
-            max_jobs=max_jobs,
-            retry_failed=retry_failed,
-            download_to=self.folder,
-            name=name,
-            on_progress=self._progressed,
-        )
-        self._results = await asyncio.to_thread(Results, self.folder)
+        self.run.output.untold = ("a batch was left early",)
         try:
+            await self._tidy()
             async with shown(self.progress, self.run.output), batch:
                 self.run.finish = lambda: self._finish(batch)
                 async for outcome in batch:
                     self._ended(outcome)
-        except asyncio.CancelledError:
+        except BaseException:
             self._detached(batch)
             raise
         finally:
-            self.run.finish = None
+            self.run.finish = self.run.noticed = None
             self._stopped = batch.stopped
             self._results.close()
+
+    async def _tidy(self) -> None:
+        known = await self.session.history()
+        names = [Path(entry.path).name for entry in known if entry.path is not None]
+        await asyncio.to_thread(remove_leftovers, self.folder, names)
 
     def used(self, quota: float) -> None:
         """Note how much quota was used meanwhile."""
@@ -112,19 +112,21 @@ class BatchRun:
         if counts["in_doubt"]:
             doubts = self.run.connection.command("doubts", "--journal", str(self.journal))
             output.note(f"to settle the doubts: {doubts}")
+        if counts["detached"]:
+            output.note(
+                "what is not waited for may go on and is billed: the same command follows it"
+            )
         if counts["not_submitted"]:
             output.note("the same command again submits the rest")
         output.note(f"what happened to each is in {printable(self.folder / FILE_NAME)}")
+        numbers: dict[str, Any] = {name: counts[name] for name in COUNTED}
         output.event(
             "batch",
             folder=str(self.folder),
             jobs=len(self.lines),
             bought=self._bought,
             used=self._used,
-            done=counts["done"],
-            failed=counts["failed"],
-            in_doubt=counts["in_doubt"],
-            not_submitted=counts["not_submitted"],
+            **numbers,
         )
         if not output.json:
             output.write(printable(self.folder, 4096))
@@ -133,9 +135,7 @@ class BatchRun:
         self.progress.stopping = True
         self.run.code(Code.INTERRUPTED)
         self.run.output.note(
-            f"finishing {len(batch.pending):,} jobs that run, and buying nothing more; Ctrl-C again "
-            "detaches",
-            "bold",
+            f"finishing {jobs_of(len(batch.pending))} under way; Ctrl-C again detaches", "bold"
         )
         batch.stop("Ctrl-C")
 
@@ -143,44 +143,48 @@ class BatchRun:
         going_on = len(batch.detached)
         if going_on:
             self.run.code(Code.RUNNING)
-            self.run.output.note(
-                f"{going_on:,} jobs go on and are billed: the same command again follows them"
-            )
+            go = "1 job goes on and is" if going_on == 1 else f"{going_on:,} jobs go on and are"
+            self.run.output.note(f"{go} billed: the same command again follows them")
+
+    def _troubled(self, trouble: OSError) -> None:
+        self.run.output.warn(
+            f"{printable(self.folder / FILE_NAME)} can't be written any more: "
+            f"{trouble.strerror or trouble}; what happens is in the journal alone"
+        )
 
     def _noticed(self, event: Event) -> None:
         """Write when a task begins to be worked on."""
         if event.kind != "polled" or event.video is None or event.id is None:
             return
         if event.video.status is TaskStatus.PROCESSING:
-            line = self._lines_by_task.pop(event.id, None)
+            line = self._waiting.pop(event.id, None)
             if line is not None:
                 self._results.write("started", line, id=event.id, video=event.video)
 
-    def _progressed(self, event: BatchEvent) -> None:
+    def progressed(self, event: BatchEvent) -> None:
+        """Take notice of a step of the batch."""
         line = self.lines[event.index]
         if event.kind == "submitted":
-            self.progress.counts["submitted"] += 1
+            self.progress.began()
             self._bought += event.bought
-            if event.bought:
-                self._results.write("submitted", line, id=event.id)
-                self._lines_by_task[event.id] = line
-            else:
-                self._before.add(event.index)
+            self._running[event.index] = event.bought
+            self._waiting[event.id] = line
+            self._results.write("submitted", line, id=event.id)
         else:
             self._results.write("completed", line, id=event.id, video=event.video)
 
     def _ended(self, outcome: Outcome) -> None:
         line = self.lines[outcome.index]
         if outcome.id is not None:
-            self._lines_by_task.pop(outcome.id, None)
+            self._waiting.pop(outcome.id, None)
         event = _event_of(outcome)
-        if outcome.index in self._before:
-            self._before.remove(outcome.index)
-            self.progress.known_before()
-        counts = self.progress.counts
-        counts[_COUNTED.get(event, "failed")] += 1
-        if event == "downloaded":
-            counts["downloaded"] += 1
+        ran = self._running.pop(outcome.index, None)
+        self.progress.ended(
+            _COUNTED.get(event, "failed"),
+            ran=ran is not None,
+            bought=bool(ran),
+            downloaded=event == "downloaded",
+        )
         self._results.write(
             event,
             line,
@@ -219,8 +223,7 @@ _COUNTED = {
     "downloaded": "done",
     "completed": "done",
     "download_failed": "done",
-    "in_doubt": "in_doubt",
-    "not_submitted": "not_submitted",
+    **{word: word for word in ("refused", "in_doubt", "detached", "not_submitted")},
 }
 
 
@@ -247,5 +250,6 @@ _WORDS: tuple[tuple[Callable[[OctoremixError], bool], str], ...] = (
     (lambda error: isinstance(error, NotSubmittedError), "not_submitted"),
     (_is_doubt, "in_doubt"),
     (lambda error: isinstance(error, SubmitOutcomeUnknownError), "abandoned"),
+    (lambda error: isinstance(error, TaskLostError), "failed"),
     (lambda error: error.id is not None, "detached"),  # it goes on, and is followed the next time
 )

@@ -40,7 +40,12 @@ class Output:
     Args:
         json: Write results as JSON objects, one a line.
         verbose: Show the library's log, and tracebacks.
+
+    Attributes:
+        untold: Beginnings of the library's warnings that a command tells in words of its own.
     """
+
+    untold: tuple[str, ...] = ()
 
     def __init__(self, *, json: bool = False, verbose: bool = False) -> None:
         self.json = json
@@ -194,7 +199,8 @@ class _LogHandler(logging.Handler):
         self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno > logging.WARNING and not self._output.verbose:
+        told = record.levelno > logging.WARNING or str(record.msg).startswith(self._output.untold)
+        if told and not self._output.verbose:
             return
         try:
             message = printable(record.getMessage(), _LONGEST_MESSAGE)

@@ -101,7 +101,7 @@ class Run:
             JournalError: The journal can't be used; nothing was sent.
         """
         make = partial(
-            self.connection.session, self.output, poll, self._notice, rate_limit=rate_limit
+            self.connection.session, self.output, poll, self.notice, rate_limit=rate_limit
         )
         async with contextlib.AsyncExitStack() as stack:
             session = make(journal=journal)
@@ -117,7 +117,8 @@ class Run:
             self.journalled = journal is not None
             yield session
 
-    def _notice(self, event: Event) -> None:
+    def notice(self, event: Event) -> None:
+        """Take notice of an event of the session."""
         if self.noticed is not None:
             self.noticed(event)
         if event.kind == "accepted":

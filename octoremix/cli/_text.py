@@ -14,6 +14,7 @@ __all__ = [
     "file_name",
     "human_duration",
     "human_size",
+    "jobs_of",
     "seconds_in",
     "shell_command",
     "slug",
@@ -85,6 +86,11 @@ def human_duration(seconds: float) -> str:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def jobs_of(count: int) -> str:
+    """Return a number of jobs in words: ``"1 job"``, ``"2,000 jobs"``."""
+    return "1 job" if count == 1 else f"{count:,} jobs"
 
 
 def shell_command(words: Iterable[str], ids: Iterable[str] = ()) -> str:

@@ -202,6 +202,17 @@ def launch(tmp_path: Path, state: Path) -> Iterator[Callable[..., subprocess.Pop
             stream.close()
 
 
+@pytest.fixture
+def jobs(tmp_path: Path) -> Callable[[int], None]:
+    """Writes an input of so many jobs."""
+
+    def write(count: int) -> None:
+        lines = [json.dumps({"video": f"v{n}", "prompt": f"{n}"}) for n in range(count)]
+        (tmp_path / "list.jsonl").write_text("\n".join(lines))
+
+    return write
+
+
 def end(process: subprocess.Popen[str]) -> Ended:
     """Wait for a process."""
     out, err = process.communicate(timeout=60)

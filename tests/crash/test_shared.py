@@ -101,8 +101,8 @@ async def test_a_new_process_takes_over_when_the_old_one_is_gone(
 
 
 @real_time
-async def test_a_forked_child_does_not_hold_its_parents_jobs(tmp_path: Path) -> None:
-    """A child buys by a session of its own alone; a parent that dies leaves its jobs to others."""
+async def test_a_forked_child_neither_buys_nor_holds_its_parents_jobs(tmp_path: Path) -> None:
+    """A forked child's sessions refuse, and a parent that dies leaves its jobs in spite of it."""
     async with Emulator(duration=0.0) as gateway, Nursery() as nursery:
         working = gateway.faults.add("html_502")
         order = order_for(gateway, fork=True)
@@ -114,6 +114,6 @@ async def test_a_forked_child_does_not_hold_its_parents_jobs(tmp_path: Path) -> 
         gateway.faults.remove(working)
         (tmp_path / "look-again").touch()
         found = await (await nursery.start("new", tmp_path, **order)).outcome()
-        gateway.books.assert_charged_once(jobs=2)
-    assert json.loads((tmp_path / "child").read_text()) == ["SessionClosedError", "bought"]
+        gateway.books.assert_charged_once(jobs=1)
+    assert json.loads((tmp_path / "child").read_text()) == ["SessionClosedError", "JournalError"]
     assert found["before"] + found["after"] == [(tmp_path / "submitted").read_text()] * 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import KeysView, Mapping
+from collections.abc import AsyncIterator, KeysView, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, assert_type
@@ -19,11 +19,16 @@ import tenacity
 import octoremix
 from octoremix import (
     APIError,
+    Batch,
+    BatchEvent,
     DownloadStream,
     Event,
     InvalidResponseError,
+    KeyUsage,
     OctoremixError,
+    Outcome,
     PollPolicy,
+    RemixChain,
     RemixError,
     RemixFuture,
     RemixRequest,
@@ -142,6 +147,37 @@ async def follow(future: RemixFuture) -> None:
     async with asyncio.timeout(5):
         assert_type(await asyncio.wait_for(future, 5), Video)
     future.cancel()  # type: ignore[attr-defined]
+
+
+async def batches(
+    session: Session, requests: list[RemixRequest], later: AsyncIterator[Any]
+) -> None:
+    chain = RemixChain(video_id="a", prompts=["p", "q"], key="k")
+    assert_type(chain.prompts, tuple[str, ...])
+    session.map([*requests, chain])
+    session.map(later)
+    session.map({"video": "a", "prompt": prompt} for prompt in "pq")
+    session.map("requests")
+    session.map(5)  # type: ignore[arg-type]
+
+    def show(event: BatchEvent) -> None:
+        assert_type(event.video, Video | None)
+
+    batch = session.map(requests, max_jobs=5, download_to=Path("videos"), on_progress=show)
+    assert_type(batch, Batch)
+    assert_type(batch.stopped, str | None)
+    async with batch as same:
+        assert_type(same, Batch)
+        assert_type(await anext(batch), Outcome)
+        async for outcome in batch:
+            assert_type(outcome.id, str | None)
+            assert_type(outcome.video, Video | None)
+            assert_type(outcome.error, OctoremixError | None)
+            assert_type(outcome.path, Path | None)
+    assert_type(batch.detached, list[str])
+    batch.stop("enough")
+    assert_type(await session.chain("a", ["p"], deadline=None), Video)
+    assert_type(await session.usage(), KeyUsage)
 
 
 def values(video: Video, request: RemixRequest) -> None:
