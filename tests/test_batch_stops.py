@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import socket
 import sqlite3
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -484,3 +484,18 @@ async def test_a_stop_calls_back_what_waits_for_its_permit() -> None:
         assert asyncio.get_running_loop().time() == now
         assert errors(await waiting).count("NotSubmittedError") == rest
         assert len(shop.posts) == posts
+
+
+async def test_a_429_of_another_item_of_the_key_is_not_ones_own(tmp_path: Path) -> None:
+    """An item whose key is just being bought goes on by itself where that was put back."""
+
+    async def twice() -> AsyncIterator[octoremix.RemixRequest]:
+        (item,) = keyed(1)
+        yield item
+        await asyncio.sleep(1)
+        yield item
+
+    shop = Shop(answers={"p0": [LIMITED]}, late=2)
+    async with open_shop(shop, journal=tmp_path / "journal") as (octo, _):
+        assert errors(await outcomes(octo.map(twice()))) == ["", ""]
+    assert len(shop.posts) == 2
