@@ -378,3 +378,14 @@ async def test_a_disk_without_links_is_looked_at(
     assert outcome.path.read_bytes() == FILE
     assert (outcome.path == folder / "0.mp4") is not taken
     assert len(files(folder)) == 1 + taken
+
+
+async def test_another_failure_of_a_download_is_told(tmp_path: Path) -> None:
+    """A download that fails otherwise than at a file in its place is the outcome's error."""
+    async with open_shop(Shop(file=reply("<html>a page</html>")), allow_private_links=True) as (
+        octo,
+        _,
+    ):
+        (outcome,) = await outcomes(octo.map(keyed(1), download_to=tmp_path))
+    assert isinstance(outcome.error, octoremix.NotAVideoError)
+    assert files(tmp_path) == []
