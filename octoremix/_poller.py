@@ -225,7 +225,8 @@ class Poller:
             task = self._next(now)
             if task is None:
                 return
-            poll = loop.create_task(self._poll(loop, task, now))
+            # Not by the loop's factory, which may run the beginning of a task at once.
+            poll = asyncio.Task(self._poll(loop, task, now), loop=loop)
             self._polls[poll] = self._expiry(task, now)
             poll.add_done_callback(self._polled)
 

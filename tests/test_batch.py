@@ -476,3 +476,19 @@ async def test_memory_does_not_grow_with_the_input(ordered: bool) -> None:
     few = await peak(100, ordered=ordered)
     many = await peak(1_000, ordered=ordered)
     assert many < 1.2 * few + 20_000
+
+
+EAGER = getattr(asyncio, "eager_task_factory", None)
+
+
+@pytest.mark.skipif(EAGER is None, reason="tasks begin at once from Python 3.12 on")
+@pytest.mark.parametrize("source", [list, drip])
+async def test_tasks_may_begin_at_once(source: Callable[[Any], Any]) -> None:
+    """A loop that runs the beginning of a task when it is made changes nothing."""
+    asyncio.get_running_loop().set_task_factory(EAGER)
+    async with open_shop() as (octo, shop):
+        shop.answers["p1"] = [REFUSED]
+        batch = octo.map(source([5, *remixes(9), 5]), concurrency=2, ordered=True)
+        found = await outcomes(batch)
+        config, bad = "ConfigurationError", "BadRequestError"
+        assert errors(found) == [config, "", bad, *[""] * 7, config]

@@ -11,6 +11,7 @@ import pytest
 
 import octoremix
 from octoremix._batch import engine
+from octoremix._batch.budget import Budget
 
 from .journals import die
 from .shop import (
@@ -332,3 +333,40 @@ async def test_what_a_killed_process_left_is_made_good(tmp_path: Path) -> None:
         assert doubts
         out.cancel()
         await batch.aclose()
+
+
+async def test_a_place_goes_to_who_came_first() -> None:
+    """Who comes just as a place is left waits behind those who waited for it."""
+    budget = Budget(1, None)
+    order = []
+
+    async def use(name: str) -> None:
+        assert await budget.take()
+        order.append(name)
+        budget.settle(spent=False)
+
+    assert await budget.take()
+    waiting = [asyncio.ensure_future(use("first")), asyncio.ensure_future(use("second"))]
+    await asyncio.sleep(0)
+    budget.settle(spent=False)
+    await use("late")
+    await asyncio.gather(*waiting)
+    assert order == ["first", "second", "late"]
+
+
+async def test_a_key_that_is_just_being_counted_is_waited_for() -> None:
+    """Two items of one key go on only once what was paid for it is counted, and it is asked once."""
+    asked = []
+
+    async def paid(keys: Any) -> int:
+        asked.append([*keys])
+        await asyncio.sleep(1)
+        return 1
+
+    budget = Budget(1, paid)
+    first = asyncio.ensure_future(budget.count(["k", None, "k"]))
+    await asyncio.sleep(0.5)
+    await budget.count(["k"])
+    assert not await budget.take()
+    await first
+    assert asked == [["k"]]

@@ -389,3 +389,35 @@ async def test_another_failure_of_a_download_is_told(tmp_path: Path) -> None:
         (outcome,) = await outcomes(octo.map(keyed(1), download_to=tmp_path))
     assert isinstance(outcome.error, octoremix.NotAVideoError)
     assert files(tmp_path) == []
+
+
+async def test_a_place_is_recorded_before_the_file_is_there(tmp_path: Path) -> None:
+    """While a video is being fetched the journal has the path that it will have."""
+    seen = []
+
+    def watched(request: web.BaseRequest) -> web.StreamResponse:
+        with sqlite3.connect(tmp_path / "journal") as connection:
+            seen.extend(connection.execute("SELECT path FROM job").fetchall())
+        connection.close()
+        return web.Response(body=FILE)
+
+    async with open_shop(Shop(file=watched), journal=tmp_path / "journal") as (octo, _):
+        (found,) = await outcomes(octo.map(keyed(1), download_to=tmp_path / "videos"))
+    assert seen[-1] == (str(found.path),)
+
+
+async def test_the_name_of_a_lost_file_is_kept_for_it(tmp_path: Path) -> None:
+    """Another job with that name but for its case does not get it."""
+    folder = tmp_path / "videos"
+    items = [
+        octoremix.RemixRequest(video_id="video_1", prompt=key, key=key) for key in ("key", "KEY")
+    ]
+    async with open_shop(journal=tmp_path / "journal") as (octo, _):
+        (first,) = await outcomes(octo.map(items[:1], download_to=folder, name="{key}.mp4"))
+        assert first.path == folder / "key.mp4"
+        first.path.unlink()
+        batch = octo.map(items, download_to=folder, name="{key}.mp4", concurrency=1)
+        again, other = await outcomes(batch)
+        assert again.path == first.path
+        assert other.path is not None
+        assert other.path.name.startswith("KEY-")

@@ -499,3 +499,56 @@ async def test_a_429_of_another_item_of_the_key_is_not_ones_own(tmp_path: Path) 
     async with open_shop(shop, journal=tmp_path / "journal") as (octo, _):
         assert errors(await outcomes(octo.map(twice()))) == ["", ""]
     assert len(shop.posts) == 2
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_what_is_called_back_may_be_bought_by_another(turns: int, tmp_path: Path) -> None:
+    """A job that the batch gives up is free at that very moment, for whoever asks for its key."""
+    settings = {"journal": tmp_path / "journal", "submit_concurrency": 1}
+    async with open_shop(Shop(late=10), **settings) as (octo, shop):
+        first = asyncio.ensure_future(octo.submit("video_9", prompt="first"))
+        await asyncio.sleep(1)
+        batch = octo.map(keyed(1))
+        waiting = asyncio.ensure_future(outcomes(batch))
+        await asyncio.sleep(1)
+        batch.stop()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        future = await octo.submit("video_1", prompt="p0", key="k0")
+        assert future.id == "task_1"
+        assert set(errors(await waiting)) <= {"", "NotSubmittedError"}
+        await first
+        assert len(shop.posts) == 2
+
+
+async def test_a_batch_that_is_stopped_gives_up_what_could_not_be_sent() -> None:
+    """An item that waits to be sent once more is told at once that nothing was bought."""
+    async with Shop().opened() as shop:
+        shop.url = f"http://127.0.0.1:{refusing_port()}"
+        async with session_at(shop) as octo:
+            batch = octo.map(remixes(3))
+            waiting = asyncio.ensure_future(outcomes(batch))
+            await asyncio.sleep(0.5)
+            batch.stop()
+            before = asyncio.get_running_loop().time()
+            assert errors(await waiting) == ["NotSubmittedError"] * 3
+            assert asyncio.get_running_loop().time() == before
+
+
+async def test_what_nobody_else_wants_any_more_is_not_sent_after_a_stop(tmp_path: Path) -> None:
+    """Where another caller who waited for a job leaves after the stop, it is not bought either."""
+    settings = {"journal": tmp_path / "journal", "submit_concurrency": 1}
+    async with open_shop(Shop(late=10), **settings) as (octo, shop):
+        first = asyncio.ensure_future(octo.submit("video_9", prompt="first"))
+        await asyncio.sleep(1)
+        batch = octo.map(keyed(1))
+        waiting = asyncio.ensure_future(outcomes(batch))
+        await asyncio.sleep(1)
+        other = asyncio.ensure_future(octo.submit("video_1", prompt="p0", key="k0"))
+        await asyncio.sleep(1)
+        batch.stop()
+        await asyncio.sleep(1)
+        other.cancel()
+        assert errors(await waiting) == ["NotSubmittedError"]
+        await first
+        assert len(shop.posts) == 1

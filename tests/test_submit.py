@@ -335,3 +335,13 @@ async def test_what_a_channel_may_not_like_is_warned_about_and_sent(
     said = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert len(said) == len(warned)
     assert all(part in message for part, message in zip(warned, said, strict=True))
+
+
+async def test_no_time_at_all_buys_nothing() -> None:
+    """Where the caller's time is over before the submit begins, nothing is sent."""
+    async with ScriptedGateway() as gateway:
+        async with octoremix.Session("key", base_url=gateway.url) as octo:
+            await asyncio.sleep(1)
+            with pytest.raises(octoremix.APITimeoutError, match="before anything was sent"):
+                await octo.remix("video_1", prompt="snow", timeout=1e-300)
+        assert gateway.calls == []

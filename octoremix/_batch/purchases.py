@@ -180,8 +180,7 @@ class Purchases:
                     return attempt
                 await asyncio.wait([self._halted], timeout=PUT_BACK)
         except OctoremixError as error:
-            accepted = isinstance(error, JournalError) and error.id is not None
-            spent = accepted or is_doubt(error)
+            spent = is_doubt(error)
             raise
         finally:
             self.budget.settle(spent=spent)

@@ -206,9 +206,7 @@ class BatchRun:
             self._complain(line, outcome.error, event)
 
     def _complain(self, line: Line, error: OctoremixError, event: str) -> None:
-        cause = error.__cause__ if isinstance(error, NotSubmittedError) else None
-        code = Code.IN_DOUBT if event == "in_doubt" else verdict_on(cause or error).code
-        self.run.code(code)
+        self.run.code(Code.IN_DOUBT if event == "in_doubt" else verdict_on(error).code)
         if isinstance(error, NotSubmittedError):
             return  # one cause, told once at the end
         self._told += 1

@@ -83,16 +83,23 @@ def test_a_list_becomes_a_folder(
 def test_the_same_command_again_buys_nothing(
     octoremix: Run, gateway: Emulator, write: Callable[..., None], tmp_path: Path
 ) -> None:
-    """A batch that is done is told as done, without a question, a request or a further line."""
+    """A batch that is done is told as done, without a question, a request or a further line.
+
+    What a killed run left of a download is removed.
+    """
     write("one", "two")
     octoremix("batch", "list.jsonl", *BUY, at=gateway)
     before = events(tmp_path / "list")
+    video = next((tmp_path / "list").glob("*.mp4"))
+    left = video.with_name(f"{video.name[:50]}.0123abcd.part")
+    left.touch()
     asked = gateway.books.requests.total()
     ended = octoremix("batch", "list.jsonl", at=gateway)
     assert ended.code == 0
     assert "      2  done already\nto be paid for: 0 jobs\n" in ended.err
     assert "2 done, 2 downloaded" in ended.err
     assert events(tmp_path / "list") == before
+    assert not left.exists()
     assert gateway.books.requests.total() == asked
 
 
@@ -262,11 +269,28 @@ def test_a_gateway_that_answers_524_is_not_asked_on(
     assert "the same command again submits the rest\n" in ended.err
     said = {name["event"] for name in results(tmp_path / "list").values()}
     assert said == {"in_doubt", "not_submitted"}
-    again = octoremix("batch", "list.jsonl", *BUY, at=server)
+    write("a new one, before those in doubt", *map(str, range(300)))
+    again = octoremix("batch", "list.jsonl", "--concurrency", "1", *BUY, at=server)
     assert sum(method == "POST" for method, _ in server.requests) == 6
     assert again.code == 4
     assert "more than 5 are in doubt: settle them before anything is bought" in again.err
     assert "to be paid for: 0 jobs" in again.err
+
+
+def test_an_answer_that_leaves_a_doubt_is_one(
+    octoremix: Run, script: Script, write: Callable[..., None], tmp_path: Path
+) -> None:
+    """A gateway whose upstream was too slow may have bought the job: in doubt, and code 4."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        await request.read()
+        error = {"code": "do_request_failed", "message": "upstream timeout", "data": None}
+        return web.json_response(error, status=504)
+
+    write("one")
+    ended = octoremix("batch", "list.jsonl", *BUY, at=script(answer))
+    assert ended.code == 4
+    assert results(tmp_path / "list")["one"]["event"] == "in_doubt"
 
 
 def test_an_account_without_quota_stops_a_batch(
