@@ -37,6 +37,10 @@ _CONSUMED = 2
 _EARLIER, _LATER = 5.0, 60.0
 """Seconds by which the gateway's clock may be behind ours, and a record later than its request."""
 
+_ASTRAY = 900.0
+"""Seconds by which a clock that is wrong, or was set since, may be off: what is so near shows
+nothing, but it leaves no room for a «not seen» either."""
+
 
 @frozen
 class _Charge:
@@ -145,7 +149,8 @@ class Evidence:
                 return CHARGED
         still_open = as_of < sent_at + self._submit_timeout
         nameless = any(charge.path is None and since <= charge.at <= until for charge in charges)
-        return UNAVAILABLE if still_open or nameless else NOT_SEEN
+        near = any(since - _ASTRAY <= charge.at <= until + _ASTRAY for charge in left)
+        return UNAVAILABLE if still_open or nameless or near else NOT_SEEN
 
 
 def _charges_in(response: Response) -> list[_Charge] | None:

@@ -143,9 +143,13 @@ class Names:
     def __repr__(self) -> str:
         return f"<Names {len(self._owners)} of {self.template.text!r}>"
 
-    def hold(self, name: str, key: str | None = None) -> None:
-        """Keep a name for the job that had it in an earlier run; ``None``: for nobody."""
-        self._owners.setdefault(folded(name), key)
+    def hold(self, name: str, key: str | None = None) -> str | None:
+        """Keep a name for the job that had it in an earlier run; ``None``: for nobody.
+
+        Returns:
+            The job whose name it is in this run, or ``None`` if it was taken before.
+        """
+        return self._owners.setdefault(folded(name), key)
 
     def take(self, fields: Mapping[str, object], key: str) -> str:
         """Return a name that is only this job's; the same when it is asked for again.

@@ -38,6 +38,9 @@ LONGEST_BODY = 8 * 2**20
 LONGEST_REFUSAL = 64 * 2**10
 """Bytes that are read where a download was refused."""
 
+MOST_PROXIES = 256
+"""Hosts whose proxy is remembered at most."""
+
 # Every call is timed as a whole from outside: aiohttp's own limits count the wait for a pooled
 # connection, and leave a body that drips.
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
@@ -306,6 +309,8 @@ class Transport:
             return None  # a session of the caller's has settings of its own
         authority = url.raw_authority
         if authority not in self._proxies:
+            if len(self._proxies) >= MOST_PROXIES:  # each link may lead to a host of its own
+                self._proxies.clear()
             self._proxies[authority] = environment_proxy(url)
         return self._proxies[authority]
 

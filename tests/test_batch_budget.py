@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import octoremix
+from octoremix._batch import engine
 from octoremix._batch.budget import Budget
 
 from .journals import die
@@ -261,6 +262,46 @@ async def test_items_without_a_key_are_new_each_time(tmp_path: Path) -> None:
             assert errors(await outcomes(octo.map(remixes(3)))) == [""] * 3
         assert len(shop.posts) == 6
         assert len(await octo.history()) == 6
+
+
+async def test_what_is_bought_again_counts_each_time(tmp_path: Path) -> None:
+    """Runs that buy again what failed come to the same limit, however many they are."""
+    shop = Shop(endings={f"p{number}": "failed" for number in range(4)})
+    async with shop.opened():
+        for bought in (4, 6, 6, 6):
+            async with session_at(shop, journal=tmp_path / "journal") as octo:
+                await outcomes(octo.map(keyed(4), max_jobs=6, retry_failed=True))
+            assert len(shop.posts) == bought
+
+
+async def test_an_attempt_that_buys_nothing_does_not_count(tmp_path: Path) -> None:
+    """A doubt that is sent again and refused is one job that may be paid for, as before."""
+    shop = Shop(answers={"p0": [UNCLEAR, REFUSED, REFUSED]})
+    async with open_shop(shop, journal=tmp_path / "journal") as (octo, _):
+        await outcomes(octo.map(keyed(1)))
+        for _ in range(2):
+            (doubt,) = await octo.in_doubt()
+            with pytest.raises(octoremix.BadRequestError):
+                await octo.resubmit(doubt)
+        found = await outcomes(octo.map(keyed(4), max_jobs=3))
+        assert errors(found) == ["SubmitOutcomeUnknownError", "", "", STOPPED]
+
+
+async def test_a_long_list_is_counted_in_turns(tmp_path: Path) -> None:
+    """While the keys of a list are gathered, the event loop goes on."""
+    items = [{"video": "video_1", "prompt": "p", "key": f"k{number}"} for number in range(5000)]
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count())
+    await engine._keys(items)
+    counting.cancel()
+    assert turns >= 5000 // engine.CHUNK
 
 
 async def test_what_a_killed_process_left_is_made_good(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import sqlite3
@@ -310,6 +311,84 @@ def test_a_saver_shows_its_folder(tmp_path: Path) -> None:
 
     saver = saving.Saver(tmp_path, "{id}.mp4", never, None, concurrency=1, overwrite=False)
     assert repr(saver) == f"<Saver to {tmp_path}>"
+
+
+async def test_a_removed_files_name_is_not_shared_with_another_job(tmp_path: Path) -> None:
+    """Whose file was removed gets a new one, also where another job of the run has its name now."""
+    folder = tmp_path / "videos"
+    shop = Shop(file=lambda request: web.Response(body=FILE + request.path.encode()))
+    first, second = keyed(2)
+    async with shop.opened():
+        for requests in ([first], [second, first]):
+            async with session(shop, tmp_path) as octo:
+                batch = octo.map(requests, download_to=folder, name="{index}.mp4", concurrency=1)
+                found = await outcomes(batch)
+            assert errors(found) == [""] * len(found)
+            if len(found) == 1:
+                (folder / "0.mp4").unlink()
+    assert found[0].path != found[1].path
+    for outcome in found:
+        assert outcome.path is not None
+        assert outcome.path.read_bytes() == FILE + f"/files/{outcome.id}.mp4".encode()
+
+
+async def test_a_file_that_comes_during_the_download_is_left(tmp_path: Path) -> None:
+    """What another process puts in a video's place meanwhile stays, and the video goes elsewhere."""
+    folder = tmp_path / "videos"
+
+    def give(_: web.BaseRequest) -> web.Response:
+        if not (folder / "0.mp4").exists():
+            (folder / "0.mp4").write_bytes(b"another's")
+        return web.Response(body=FILE)
+
+    shop = Shop(file=give)
+    async with shop.opened():
+        for _ in range(2):
+            async with session(shop, tmp_path) as octo:
+                (outcome,) = await outcomes(
+                    octo.map(keyed(1), download_to=folder, name="{index}.mp4")
+                )
+            assert outcome.path is not None
+            assert outcome.path.read_bytes() == FILE
+    assert len(shop.fetched) == 2
+    assert (folder / "0.mp4").read_bytes() == b"another's"
+    assert len(files(folder)) == 2
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_a_disk_without_links_is_looked_at(
+    taken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a file can't be given a second name, its place is looked at before it is renamed."""
+
+    def fail(path: Path, _: Path) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    folder = tmp_path / "videos"
+
+    def give(_: web.BaseRequest) -> web.Response:
+        if taken:
+            (folder / "0.mp4").write_bytes(b"another's")
+        return web.Response(body=FILE)
+
+    monkeypatch.setattr(Path, "hardlink_to", fail)
+    async with open_shop(Shop(file=give), allow_private_links=True) as (octo, _):
+        (outcome,) = await outcomes(octo.map(keyed(1), download_to=folder, name="{index}.mp4"))
+    assert outcome.path is not None
+    assert outcome.path.read_bytes() == FILE
+    assert (outcome.path == folder / "0.mp4") is not taken
+    assert len(files(folder)) == 1 + taken
+
+
+async def test_another_failure_of_a_download_is_told(tmp_path: Path) -> None:
+    """A download that fails otherwise than at a file in its place is the outcome's error."""
+    async with open_shop(Shop(file=reply("<html>a page</html>")), allow_private_links=True) as (
+        octo,
+        _,
+    ):
+        (outcome,) = await outcomes(octo.map(keyed(1), download_to=tmp_path))
+    assert isinstance(outcome.error, octoremix.NotAVideoError)
+    assert files(tmp_path) == []
 
 
 async def test_a_place_is_recorded_before_the_file_is_there(tmp_path: Path) -> None:

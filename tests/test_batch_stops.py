@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import socket
 import sqlite3
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -458,6 +458,16 @@ async def test_an_answer_that_is_a_task_is_followed() -> None:
         assert errors(found) == [""]
 
 
+async def test_a_session_that_follows_no_more_stops_the_batch() -> None:
+    """Where ``max_tasks`` are followed, the rest is left for another run, not failed one by one."""
+    async with open_shop(max_tasks=2) as (octo, shop):
+        found = await outcomes(octo.map(remixes(9), concurrency=5))
+        told = errors(found)
+    assert "ConfigurationError" in told
+    assert told.count("NotSubmittedError") > 3
+    assert len(shop.posts) < 3
+
+
 async def test_a_stop_calls_back_what_waits_for_its_permit() -> None:
     """With a slow `rate_limit` the rest is told at once, and uses no permit up."""
     async with open_shop(rate_limit=0.1) as (octo, shop):
@@ -474,6 +484,21 @@ async def test_a_stop_calls_back_what_waits_for_its_permit() -> None:
         assert asyncio.get_running_loop().time() == now
         assert errors(await waiting).count("NotSubmittedError") == rest
         assert len(shop.posts) == posts
+
+
+async def test_a_429_of_another_item_of_the_key_is_not_ones_own(tmp_path: Path) -> None:
+    """An item whose key is just being bought goes on by itself where that was put back."""
+
+    async def twice() -> AsyncIterator[octoremix.RemixRequest]:
+        (item,) = keyed(1)
+        yield item
+        await asyncio.sleep(1)
+        yield item
+
+    shop = Shop(answers={"p0": [LIMITED]}, late=2)
+    async with open_shop(shop, journal=tmp_path / "journal") as (octo, _):
+        assert errors(await outcomes(octo.map(twice()))) == ["", ""]
+    assert len(shop.posts) == 2
 
 
 @pytest.mark.parametrize("turns", range(6))

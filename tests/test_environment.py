@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from octoremix import APIConnectionError, ConfigurationError, RetryPolicy, Session
 from octoremix._environment import check_headers, environment_proxy
 from octoremix._protocol import parse_base_url
+from octoremix._transport import MOST_PROXIES
 
 from .raw_servers import CERTIFICATE, KEY, RawServer, RecordingProxy, answering, http
 from .scripted import ScriptedGateway
@@ -309,3 +311,13 @@ def test_good_headers_are_copied() -> None:
     given.clear()
     assert checked == {"X-Team": "film, Ünïcode", "CF-Access-Client-Id": "1"}
     assert check_headers(None) == {}
+
+
+def test_proxies_are_remembered_for_few_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links to a host of its own for each video leave no more behind than a few hosts do."""
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    transport = Session("key")._transport
+    for number in range(2 * MOST_PROXIES):
+        proxy = transport._proxy_for(URL(f"https://cdn-{number}.example/video.mp4"))
+        assert proxy == URL("http://proxy.example:3128")
+        assert len(transport._proxies) <= MOST_PROXIES

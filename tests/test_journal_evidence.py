@@ -234,3 +234,10 @@ async def test_a_gateway_without_a_log_gives_no_evidence(path: Path) -> None:
             (found,) = await octo.in_doubt(evidence=True)
             assert found.evidence == "unavailable"
             await octo.abandon(found)
+
+
+async def test_a_charge_that_a_wrong_clock_puts_elsewhere_is_not_overlooked() -> None:
+    """A charge of the same video some minutes off shows nothing, but nobody calls it unseen."""
+    look = Look(charge(-1300), charge(-4000, "video_2"))
+    doubts = [doubt(-1000), doubt(-9000, "b"), doubt(-2500, "c", "video_2")]
+    assert await look.told(*doubts) == ["unavailable", "not seen", "not seen"]

@@ -358,7 +358,8 @@ async def test_a_record_of_an_earlier_attempt_changes_nothing(
         await asyncio.sleep(1)
         await octo._ledger.refused(first, "late", None)
         await octo._ledger.in_doubt(first, "late", 0.0, None)
-        await octo._ledger.submitted(first, "task_0")
+        with pytest.raises(octoremix.JournalError, match="it is intent"):
+            await octo._ledger.submitted(first, "task_0")
         assert states(path) == {"a": "intent 2"}
         await submit
 

@@ -32,6 +32,9 @@ log = logging.getLogger("octoremix")
 
 Requests = Iterable[object] | AsyncIterable[object]
 
+CHUNK = 256
+"""How many items are looked at before the event loop gets a turn."""
+
 
 @define(eq=False, repr=False)
 class Engine:
@@ -163,7 +166,7 @@ class Engine:
         if self._purchases.budget.limited and isinstance(self._requests, Collection):
             # What can be gone through twice is counted beforehand, the rest as it comes.
             with suppress(JournalError):  # which the first item meets with too, and tells
-                await self._purchases.budget.count(_keys(self._requests))
+                await self._purchases.budget.count(await _keys(self._requests))
 
     def _ready(self) -> Outcome | None:
         """Return an outcome that may be given out now."""
@@ -297,10 +300,14 @@ class Engine:
             )
 
 
-def _keys(requests: Collection[object]) -> Iterator[str]:
-    for given in requests:
+async def _keys(requests: Collection[object]) -> list[str]:
+    keys: list[str] = []
+    for number, given in enumerate(list(requests)):  # its owner may change it meanwhile
+        if not number % CHUNK:
+            await asyncio.sleep(0)
         with suppress(Exception):  # which its outcome will tell
-            yield from (step.key for step in steps_of(item_of(given)) if step.key is not None)
+            keys += [step.key for step in steps_of(item_of(given)) if step.key is not None]
+    return keys
 
 
 _END = object()

@@ -11,6 +11,7 @@ from attrs import define, field, frozen
 
 from ..errors import (
     APIConnectionError,
+    ConfigurationError,
     JournalError,
     NotSubmittedError,
     OctoremixError,
@@ -157,8 +158,8 @@ class Purchases:
             return None
         try:
             return await self._buy(request, known_only=True)
-        except NotSubmittedError:
-            return None
+        except (NotSubmittedError, RateLimitError, APIConnectionError):
+            return None  # also where another item of the same key was just not accepted
         except OctoremixError as error:
             if self.stopped is not None and concerns_all(error):
                 return None  # what is told is why it was not bought
@@ -234,6 +235,8 @@ class Purchases:
                     f"next; the last: {error}",
                     error,
                 )
+        if isinstance(error, ConfigurationError):  # the item itself was checked before
+            self.stop(str(error), error)
         self.ended(error)
 
     def _not_submitted(self) -> NotSubmittedError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .._names import Names, NameTemplate
-from ..errors import ConfigurationError, quoted
+from ..errors import ConfigurationError, DownloadError, quoted
 from ..models import RemixRequest, Video
 
 __all__ = ["Saver"]
@@ -46,7 +46,8 @@ class Saver:
     Args:
         folder: Where to; it is made if it is missing.
         template: What the files are called.
-        download: Fetches one video.
+        download: Fetches one video; a `DownloadError` by a `FileExistsError` if a file is in its
+            place that must not be replaced.
         places: The journal, or ``None``.
         concurrency: The most downloads at once.
         overwrite: Whether a file may be replaced that is not of the batch's own.
@@ -101,10 +102,16 @@ class Saver:
                 if self._places is not None and not recorded:
                     self._places.downloaded(video.id, path)
                 return path
-            path = path or await self._new_place(video, request, index)
-            if self._places is not None:
-                await self._places.saving(video.id, path)
-            return await self._download(video, path)
+            while True:
+                path = path or await self._new_place(video, request, index)
+                if self._places is not None:
+                    await self._places.saving(video.id, path)
+                try:
+                    return await self._download(video, path)
+                except DownloadError as error:
+                    if not isinstance(error.__cause__, FileExistsError):
+                        raise
+                path = None  # somebody else's file has come to lie there meanwhile
 
     async def _saved_before(self, task_id: str) -> tuple[Path | None, bool]:
         """Return where an earlier run saved a video, or meant to, and whether that is recorded."""
@@ -115,8 +122,10 @@ class Saver:
         here = self._folder / before.name
         # A folder that was moved has its files with it.
         if before == here or not await asyncio.to_thread(before.exists):
-            self._names.hold(before.name, task_id)
-            return here, before == here and known.done
+            owner = self._names.hold(before.name, task_id)
+            # A file that was removed since then may have left its name to another job of this run.
+            if owner is None or owner.rstrip("\0") == task_id:
+                return here, before == here and known.done
         return None, False
 
     async def _new_place(self, video: Video, request: RemixRequest, index: int) -> Path:

@@ -44,13 +44,16 @@ class Downloader:
         self._retrieve = retrieve
         self._policy = policy
 
-    async def download(self, video: Video, target: Path, max_size: int | None = None) -> Path:
+    async def download(
+        self, video: Video, target: Path, max_size: int | None = None, *, replace: bool = True
+    ) -> Path:
         """Fetch a completed video to a file.
 
         Args:
             video: The video.
             target: The file.
             max_size: The most bytes, or ``None``.
+            replace: Whether a file of that name is replaced.
 
         Raises:
             DownloadError: There is nothing to fetch, or it could not be fetched or written whole.
@@ -63,7 +66,7 @@ class Downloader:
             body = self._body(video, place, max_size, partial(in_thread, part.restart))
             try:
                 await body.start()
-                return await save(body, part, target)
+                return await save(body, part, target, replace=replace)
             finally:
                 place.spent = body.begun
                 await body.aclose()

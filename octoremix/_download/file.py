@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
@@ -89,8 +90,14 @@ class Part:
             self.path.unlink()
 
 
-async def save(body: Body, part: Part, target: Path) -> Path:
+async def save(body: Body, part: Part, target: Path, *, replace: bool) -> Path:
     """Write a body beside the target, to its verified end, and only then give it that name.
+
+    Args:
+        body: The body.
+        part: The file beside the target.
+        target: The file.
+        replace: Whether another file of that name is replaced, or left, which is a `FileExistsError`.
 
     Raises:
         OctoremixError: The body failed.
@@ -101,7 +108,8 @@ async def save(body: Body, part: Part, target: Path) -> Path:
         while chunk := await body.read():
             await in_thread(part.write, chunk)
         await in_thread(part.finish)
-        await _rename(part.path, target)
+        if replace or not _linked(part.path, target):
+            await _rename(part.path, target)
     except BaseException as error:
         await in_thread(part.discard)
         if not isinstance(error, OSError) or isinstance(error, OctoremixError):
@@ -113,6 +121,25 @@ async def save(body: Body, part: Part, target: Path) -> Path:
             url=body.url,
         ) from error
     return target
+
+
+def _linked(part: Path, target: Path) -> bool:
+    """Give the file a name that nobody has, and return whether the disk can do that.
+
+    Raises:
+        FileExistsError: Somebody has it.
+    """
+    try:
+        target.hardlink_to(part)
+    except FileExistsError:
+        raise
+    except OSError:  # no such links on this disk: at least look
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        return False
+    with contextlib.suppress(OSError):
+        part.unlink()
+    return True
 
 
 async def _rename(part: Path, target: Path) -> None:

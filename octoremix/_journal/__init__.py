@@ -109,7 +109,8 @@ class SQLiteJournal:
     async def prune(self, *, older_than: float | timedelta) -> int:
         """Erase jobs that were settled long ago, with their prompts and links.
 
-        Open ones stay, whatever their age: those that are followed and those in doubt.
+        Open ones stay, whatever their age: those that are followed and those in doubt. A key that
+        is erased buys again, also in a batch that still runs.
 
         Args:
             older_than: How long ago, in seconds or as a `timedelta`.

@@ -60,6 +60,7 @@ CREATE TABLE job (
     downloaded_at REAL,
     path TEXT,
     final BLOB,
+    paid_before INTEGER NOT NULL DEFAULT 0,
     UNIQUE (gateway, key)
 );
 CREATE INDEX job_by_task ON job (task_id) WHERE task_id IS NOT NULL;

@@ -201,7 +201,8 @@ class Store:
             return job
         # A doubt outlives an attempt that buys nothing: what it is about may still be charged.
         self._connection.execute(
-            "UPDATE job SET doubt_at = iif(state = 'in_doubt', coalesce(sent_at, intent_at), NULL),"
+            "UPDATE job SET paid_before = paid_before + (state != 'refused'),"
+            " doubt_at = iif(state = 'in_doubt', coalesce(sent_at, intent_at), NULL),"
             " state = 'intent', attempt = attempt + 1, owner = ?, intent_at = ?, task_id = NULL,"
             " request_id = NULL, reason = NULL, sent_at = NULL,"
             " submitted_at = NULL, settled_at = NULL, final = NULL WHERE number = ?",
@@ -212,11 +213,21 @@ class Store:
         )
 
     def submitted(self, job: Job, task_id: str) -> None:
-        """Write that a job was accepted; also where it had been taken for lost."""
+        """Write that a job was accepted; also where it had been taken for lost.
+
+        Raises:
+            JournalError: It was settled otherwise meanwhile.
+        """
         self._update(
             job, "'intent', 'in_doubt'", state=State.SUBMITTED, task_id=task_id,
             submitted_at=time.time(), reason=None,
         )  # fmt: skip
+        row = self._row(job.key)
+        if row is None or row["task_id"] != task_id:
+            now = "gone" if row is None else row["state"]
+            raise JournalError(
+                f"the job {quoted(job.key, 80)} was settled otherwise meanwhile: it is {now}"
+            )
 
     def refused(self, job: Job, reason: str, request_id: str | None) -> None:
         """Write that an attempt bought nothing; an earlier one that was in doubt still is."""
@@ -238,7 +249,8 @@ class Store:
             state, settled_at = State.IN_DOUBT, None
             reason = f"an earlier attempt may have bought it; the last did not: {reason}"
         self._connection.execute(
-            "UPDATE job SET state = ?, reason = ?, request_id = ?, sent_at = ?, settled_at = ?"
+            "UPDATE job SET state = ?, reason = ?, request_id = ?, sent_at = ?, settled_at = ?,"
+            " paid_before = paid_before - (doubt_at IS NOT NULL)"
             " WHERE number = ? AND state = 'intent'",
             (state, reason[:_LONGEST_REASON], request_id, doubted, settled_at, row["number"]),
         )
@@ -288,14 +300,14 @@ class Store:
         return None if found is None else Place(found["path"], found["state"] == State.DOWNLOADED)
 
     def paid(self, keys: Sequence[str]) -> int:
-        """Return how many jobs of these keys were bought, or may have been."""
+        """Return how often jobs of these keys were bought, or may have been."""
         count = 0
         for start in range(0, len(keys), _MOST_VALUES):
             some = keys[start : start + _MOST_VALUES]
             marks = ", ".join("?" * len(some))
             found = self._connection.execute(
-                "SELECT count(*) FROM job WHERE gateway = ? AND state != 'refused'"  # noqa: S608  # question marks alone
-                f" AND key IN ({marks})",
+                "SELECT coalesce(sum(paid_before + (state != 'refused')), 0) FROM job"  # noqa: S608  # question marks alone
+                f" WHERE gateway = ? AND key IN ({marks})",
                 (self._gateway, *some),
             ).fetchone()
             count += found[0]

@@ -100,16 +100,17 @@ class Writer:
 
     async def flush(self) -> None:
         """Wait until all that was asked for until now is written, or has failed."""
-        while self._committing is not None or self._waiting or self._settling:
-            if self._committing is not None:
-                await asyncio.wait([self._committing])
-            await asyncio.sleep(0)
+        # Behind it in the line, and not until the line is empty: that may never be.
+        await asyncio.wait([self.run(_nothing)])
 
     async def aclose(self) -> None:
         """Write what is left and let go of the store."""
         if self._closed or self._process not in {None, os.getpid()}:
             return
-        await self.flush()
+        while self._committing is not None or self._waiting or self._settling:
+            if self._committing is not None:
+                await asyncio.wait([self._committing])
+            await asyncio.sleep(0)
         self._closed = True
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown(wait=False)
@@ -214,7 +215,9 @@ class Writer:
         while self._unwritten:
             try:
                 with store.transaction():
-                    self._unwritten[0](store)
+                    found = _outcome(self._unwritten[0], store)
+                if isinstance(found, JournalError):
+                    log.error("a record fits the journal no more: %s", found)
             except JournalError:  # it was told when it failed first
                 return
             except Exception:
@@ -232,6 +235,10 @@ class Writer:
                 len(self._unwritten),
             )
         self._store.close()
+
+
+def _nothing(_: Store) -> None:
+    """Be done when all before it is."""
 
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:

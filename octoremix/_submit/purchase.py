@@ -55,6 +55,11 @@ class Order:
     failed: Callable[[OctoremixError], None] | None = field(default=None, repr=False)
 
     @property
+    def wants(self) -> bool:
+        """Whether it is still to be bought."""
+        return not self.known_only and (self.halted is None or not self.halted.done())
+
+    @property
     def key(self) -> str:
         """The key, of an order that has one."""
         assert self.request.key is not None
@@ -70,11 +75,11 @@ class Purchase(asyncio.Task[RemixFuture]):
 
     Attributes:
         order: What it buys.
+        orders: Those of the callers who wait for it, the same job in each.
         out: Whether the request has begun to leave and its outcome is not yet kept.
         posting: Whether the answer is waited for.
         sent_at: When the last request began to leave, or ``None``.
         aborted: Why it was aborted, or ``None``.
-        callers: How many wait for it.
         abandoned: Whether the last of them has gone.
         doubt: What became of an attempt that may have bought the job, or ``None``.
         elsewhere: What to tell while another process buys the job, or ``None``.
@@ -82,15 +87,20 @@ class Purchase(asyncio.Task[RemixFuture]):
     """
 
     order: Order
+    orders: list[Order]
     out = False
     posting = False
     sent_at: datetime | None = None
     aborted: str | None = None
-    callers = 0
     abandoned = False
     doubt: SubmitOutcomeUnknownError | None = None
     elsewhere: SubmitOutcomeUnknownError | None = None
     attempt: int | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody who waits for it still wants it bought."""
+        return any(order.wants for order in self.orders)
 
     def may_buy(self, job: Job) -> bool:
         """Whether a job that the journal knows is to be bought once more."""

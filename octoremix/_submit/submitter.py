@@ -135,20 +135,20 @@ class Submitter:
             SessionClosedError: The session was closed before anything was sent.
         """
         purchase = self._joined(order) or self._begun(order)
-        purchase.callers += 1
+        purchase.orders.append(order)
         purchase.abandoned = False
         request = order.request
         try:
             await self._halting(purchase, order.halted)
             await asyncio.wait([purchase], timeout=timeout)
         except asyncio.CancelledError as error:
-            purchase.callers -= 1
+            purchase.orders.remove(order)
             if purchase not in self._purchases:  # done in this very turn, too late for its caller
                 self._tell(purchase)
             elif (why := self._goes_on(purchase)) is not None:
                 error.add_note(f"the remix of video {quoted(request.video_id)} {why}")
             raise
-        purchase.callers -= 1
+        purchase.orders.remove(order)
         if not purchase.done():
             if (why := self._goes_on(purchase)) is not None:
                 raise outcome_unknown(
@@ -162,18 +162,18 @@ class Submitter:
         if purchase.cancelled():
             if purchase.elsewhere is not None:
                 raise purchase.elsewhere
-            if _is_halted(purchase):
+            if not order.wants:
                 raise NotSubmittedError(_HALTED)
             raise SessionClosedError("the session was closed before this job was sent; it is free")
         return purchase.result()
 
     async def _halting(self, purchase: Purchase, halted: asyncio.Future[None] | None) -> None:
-        """Wait for a purchase until it is halted, and cancel it then, for its only caller."""
+        """Wait for a purchase until it is halted, and cancel it then, unless others want it."""
         if halted is None:
             return
         either: list[asyncio.Future[Any]] = [purchase, halted]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not purchase.done() and _is_halted(purchase) and purchase.cancel():
+        if not purchase.done() and not purchase.is_wanted and purchase.cancel():
             self._forget(purchase)  # nobody shall join what is about to end
 
     def _joined(self, order: Order) -> Purchase | None:
@@ -189,7 +189,7 @@ class Submitter:
     def _begun(self, order: Order) -> Purchase:
         loop = asyncio.get_running_loop()
         purchase = Purchase(self._buy(order), loop=loop, name="octoremix submit")
-        purchase.order = order
+        purchase.order, purchase.orders = order, []
         self._purchases.add(purchase)
         if order.named and not order.known_only:
             self._named[order.key] = purchase
@@ -198,9 +198,9 @@ class Submitter:
 
     def _goes_on(self, purchase: Purchase) -> str | None:
         """Give a purchase up for its caller; say why it goes on all the same, if it does."""
-        if purchase.callers:
+        if purchase.is_wanted:
             return _OTHERS_WAIT
-        purchase.abandoned = True
+        purchase.abandoned = not purchase.orders
         if purchase.cancel():
             self._forget(purchase)  # nobody shall join what is about to end
             return None
@@ -222,8 +222,8 @@ class Submitter:
         finally:
             for purchase in self._purchases:
                 purchase.abort("the session was closed before the answer came")
-        if self._purchases:
-            await asyncio.wait(set(self._purchases))
+            if self._purchases:  # also where this is cancelled: they still write what they know
+                await asyncio.wait(set(self._purchases))
 
     def _done(self, purchase: Purchase) -> None:
         self._purchases.discard(purchase)
@@ -282,21 +282,22 @@ class Submitter:
         purchase = current_purchase()
         async with self._slots:
             await self._permit()
-            if _is_halted(purchase):
+            if not purchase.is_wanted:
+                self._forget(purchase)  # nobody shall join what is about to end
                 raise NotSubmittedError(_HALTED)
             job = await self._keeper.announce(order, purchase)
             try:
                 accepted = await self._bought(order.request, purchase, job)
                 future = order.accept(accepted)
                 await self._keeper.accepted(job, accepted, future)
+                if self._notify is not None:  # whose code may cancel whatever it finds
+                    self._notify(Event(kind="accepted", id=accepted.task_id, video=accepted.video))
             except OctoremixError as error:
                 if order.failed is not None:
                     order.failed(error)
                 raise
             finally:
                 purchase.out = False
-        if self._notify is not None:
-            self._notify(Event(kind="accepted", id=accepted.task_id, video=accepted.video))
         return future
 
     async def _permit(self) -> None:
@@ -310,10 +311,13 @@ class Submitter:
             response = await self._post(request, purchase)
             return self._answered(request, response, purchase.sent_at, started)
         except BaseException as error:
-            if isinstance(error, SubmitOutcomeUnknownError):
-                purchase.doubt = error
-            await self._keeper.failed(job, error, purchase)
-            raise
+            told = _as_doubt(error, request, purchase.sent_at)
+            if isinstance(told, SubmitOutcomeUnknownError):
+                purchase.doubt = told
+            await self._keeper.failed(job, told, purchase)
+            if told is error:
+                raise
+        raise told
 
     async def _post(self, request: RemixRequest, purchase: Purchase) -> Response:
         def on_sent() -> None:
@@ -383,7 +387,12 @@ class Submitter:
         tell_pause("submits", pause, self._notify)
 
 
-def _is_halted(purchase: Purchase) -> bool:
-    """Whether nobody wants the job any more: its order is halted, and nobody else waits for it."""
-    halted = purchase.order.halted
-    return halted is not None and halted.done() and purchase.callers <= 1
+def _as_doubt(
+    error: BaseException, request: RemixRequest, sent_at: datetime | None
+) -> BaseException:
+    """Return what to tell of an error: of one that nobody foresaw, that the job may be bought."""
+    if isinstance(error, OctoremixError) or not isinstance(error, Exception) or sent_at is None:
+        return error
+    log.error("a submit failed unexpectedly after it was sent", exc_info=error)
+    why = f"it failed unexpectedly: {printable(repr(error))}"
+    return outcome_unknown(request, sent_at, why)

@@ -116,7 +116,7 @@ class Batches(Results):
             max_in_doubt: The most jobs in doubt before nothing more is bought.
             max_jobs: The most jobs that are paid for, or ``None``. Each remix of a chain counts,
                 jobs in doubt count, and so do those of these keys that earlier runs with the same
-                journal have bought: those of a list or another collection before anything is
+                journal have bought, each as often as it was bought: those of a list or another collection before anything is
                 bought, those of an iterator as they come. What is there is given back all the same.
             retry_failed: See `submit`.
             deadline: See `submit`; of each job.
@@ -148,7 +148,7 @@ class Batches(Results):
             saver = Saver(
                 download_to,
                 name,
-                self.download,
+                partial(self._saved, replace=overwrite),
                 self._ledger,
                 concurrency=download_concurrency,
                 overwrite=overwrite,

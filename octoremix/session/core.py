@@ -248,7 +248,8 @@ class SessionCore:
     async def _close_rest(self, closing: asyncio.Future[None]) -> None:
         try:
             if self._ledger is not None:
-                await self._ledger.aclose()
+                # A journal that stays open keeps its jobs from everybody else.
+                await _to_its_end(self._ledger.aclose())
         finally:
             await self._transport.aclose()
             closing.set_result(None)
@@ -280,3 +281,17 @@ class SessionCore:
                 "the session belongs to another event loop: make one session for each asyncio.run()"
             )
         return loop
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await some work, also when cancelled meanwhile, and only then be cancelled."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    task.result()

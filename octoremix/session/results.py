@@ -44,9 +44,19 @@ class Results(SessionCore):
             DownloadError: There is no video, or it could not be fetched whole.
             OctoremixError: As awaiting the future or `retrieve` raises.
         """
+        return await self._saved(video, path, max_size)
+
+    async def _saved(
+        self,
+        video: str | Video | RemixFuture,
+        path: str | os.PathLike[str],
+        max_size: int | None = None,
+        *,
+        replace: bool = True,
+    ) -> Path:
         target = check_target(path)
         completed = await self._completed(video, max_size)
-        saved = await self._downloader.download(completed, target, max_size)
+        saved = await self._downloader.download(completed, target, max_size, replace=replace)
         if self._ledger is not None:
             self._ledger.downloaded(completed.id, saved)
         return saved
