@@ -11,7 +11,7 @@ import pytest
 import tenacity
 
 import octoremix
-from octoremix._journal import schema, store
+from octoremix._journal import access, schema
 from octoremix._journal.store import Store
 
 from .scripted import Answer
@@ -133,7 +133,7 @@ class _Connection:
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     """The disk of all journals that the test opens."""
     found = Disk()
-    monkeypatch.setattr(store, "connect", found.connect)
+    monkeypatch.setattr(access, "connect", found.connect)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import octoremix
-from octoremix._journal import owners, store
+from octoremix._journal import access, owners
 from octoremix._journal import writer as writing
 from octoremix._journal.writer import Writer
 
@@ -128,11 +128,11 @@ async def test_a_disk_without_room_is_refused(path: Path, monkeypatch: pytest.Mo
         async with session(gateway, path) as octo:
             first = asyncio.ensure_future(buy(octo, "a"))
             await asyncio.sleep(1)
-            monkeypatch.setattr(store, "free_bytes", lambda _: 1000)
+            monkeypatch.setattr(access, "free_bytes", lambda _: 1000)
             with pytest.raises(octoremix.JournalError, match=r"is full.*nothing was sent"):
                 await buy(octo, "b")
             await first
-            monkeypatch.setattr(store, "free_bytes", lambda _: None)
+            monkeypatch.setattr(access, "free_bytes", lambda _: None)
             await buy(octo, "b")
         assert len(gateway.posts) == 2
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import octoremix
-from octoremix._submit import submitter
+from octoremix._submit import sending
 
 from .journals import session, states
 from .scripted import ScriptedGateway
@@ -90,7 +90,7 @@ async def test_an_unforeseen_error_after_the_post_is_a_doubt(
     def fail(_: Any) -> Any:
         raise ZeroDivisionError("in the reading of answers")
 
-    monkeypatch.setattr(submitter, "read_accepted", fail)
+    monkeypatch.setattr(sending, "read_accepted", fail)
     journal = tmp_path / "journal"
     async with ScriptedGateway() as gateway, session(gateway, journal) as octo:
         with pytest.raises(octoremix.SubmitOutcomeUnknownError, match="ZeroDivisionError"):

@@ -1,16 +1,19 @@
 """The durable record of paid work: one SQLite file, any number of processes of one machine.
 
-=========  ==========================================================================
-`states`   where a job may stand
-`schema`   the tables, and how the file is opened
-`files`    where it may lie, and who may read it
-`owners`   which of the processes that have jobs still live
-`jobs`     rows, to and from the library's values
-`store`    what is written and read, one method for each step of a job
-`writer`   the thread that writes, and commits together what comes together
-`ledger`   all of that, awaitable, for one session
-`history`  the file read and pruned on its own
-=========  ==========================================================================
+==========  ================================================================
+`states`    where a job may stand
+`schema`    the tables, and how the file is opened
+`files`     where it may lie, and who may read it
+`owners`    which of the processes that have jobs still live
+`jobs`      rows, to and from the library's values
+`access`    one owner's access to the file
+`steps`     what is written and read as a job goes on
+`settling`  what is written and read where an earlier process has ended
+`store`     both of these
+`writer`    the thread that writes, and commits together what comes together
+`ledger`    all of that, awaitable, for one session
+`history`   the file read and pruned on its own
+==========  ================================================================
 """
 
 from __future__ import annotations

@@ -9,21 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from .._journal import Job
 from .._pace import Pace
-from .._permits import submit_permit, tell_pause
 from .._protocol import (
     API,
-    Refused,
-    Request,
-    Response,
-    Unclear,
     doubts_about,
-    read_accepted,
 )
 from .._wire import Reading
 from ..errors import (
@@ -43,6 +36,7 @@ from ..models import Event, RemixRequest
 from ..policies import RetryPolicy, retrying
 from .keeping import Keeper, KnownJobError
 from .purchase import Order, Purchase, current_purchase, outcome_unknown
+from .sending import Send, Sender, as_doubt
 
 __all__ = ["Submitter"]
 
@@ -51,14 +45,6 @@ log = logging.getLogger("octoremix")
 _GOES_ON = "was out already and goes on: its id will be logged, and its task followed"
 _OTHERS_WAIT = "goes on, for others wait for the same key"
 _HALTED = "it was halted before it was sent, and nothing was bought"
-
-
-class Send(Protocol):
-    """Sends one request and returns its answer."""
-
-    def __call__(
-        self, request: Request, *, timeout: float | None, on_sent: Callable[[], None]
-    ) -> Coroutine[Any, Any, Response]: ...
 
 
 class Submitter:
@@ -90,12 +76,9 @@ class Submitter:
         check: Callable[[], None],
     ) -> None:
         self._check = check
-        self._api = api
-        self._send = send
-        self._pace = pace
+        self._sender = Sender(api, send, pace, timeout=timeout, notify=notify)
         self._retry = retry
         self._keeper = keeper
-        self._timeout = timeout
         self._notify = notify
         self._slots = asyncio.Semaphore(concurrency)
         self._purchases: set[Purchase] = set()
@@ -281,7 +264,7 @@ class Submitter:
         """Send the POST once, in its slot and with its permit, and keep what comes of it."""
         purchase = current_purchase()
         async with self._slots:
-            await self._permit()
+            await self._sender.permit()
             if not purchase.is_wanted:
                 self._forget(purchase)  # nobody shall join what is about to end
                 raise NotSubmittedError(_HALTED)
@@ -300,99 +283,16 @@ class Submitter:
                 purchase.out = False
         return future
 
-    async def _permit(self) -> None:
-        await submit_permit(self._pace)
-
     async def _bought(self, request: RemixRequest, purchase: Purchase, job: Job | None) -> Reading:
-        started = asyncio.get_running_loop().time()
         purchase.sent_at = None
         try:
             self._check()  # what nobody could follow must not be bought
-            response = await self._post(request, purchase)
-            return self._answered(request, response, purchase.sent_at, started)
+            return await self._sender.buy(request, purchase)
         except BaseException as error:
-            told = _as_doubt(error, request, purchase.sent_at)
+            told = as_doubt(error, request, purchase.sent_at)
             if isinstance(told, SubmitOutcomeUnknownError):
                 purchase.doubt = told
             await self._keeper.failed(job, told, purchase)
             if told is error:
                 raise
         raise told
-
-    async def _post(self, request: RemixRequest, purchase: Purchase) -> Response:
-        def on_sent() -> None:
-            # Before 3.12 aiohttp writes in a task of its own, a turn of the loop later: a purchase
-            # that was cancelled meanwhile must not leave any more.
-            if purchase.cancelling():
-                raise RuntimeError("cancelled before it was sent")
-            purchase.sent_at = datetime.now(UTC)
-            purchase.out = purchase.posting = True
-
-        # The time-out is a call, for asyncio.timeout() would use the cancel() that is barred.
-        late = f"no answer within {self._timeout:g} s"
-        alarm = asyncio.get_running_loop().call_later(self._timeout, purchase.abort, late)
-        failure: APIConnectionError | SessionClosedError
-        try:
-            return await self._send(self._api.remix(request), timeout=None, on_sent=on_sent)
-        except asyncio.CancelledError:
-            if purchase.aborted is not None:
-                failure = self._aborted(purchase, late)
-            else:  # of no cancel() of this task, unless it is cancelling
-                failure = APIConnectionError("a CancelledError from inside broke the call off")
-            if purchase.cancelling():
-                raise  # its caller, who perhaps left in the same turn, was told that it is free
-        except APIConnectionError as error:
-            failure = error.with_traceback(None)
-        finally:
-            alarm.cancel()
-            purchase.posting = False
-        if purchase.sent_at is not None:
-            raise outcome_unknown(request, purchase.sent_at, str(failure))
-        raise failure
-
-    def _aborted(self, purchase: Purchase, late: str) -> APIConnectionError | SessionClosedError:
-        why, purchase.aborted = purchase.aborted, None
-        purchase.uncancel()
-        return APITimeoutError(late) if why == late else SessionClosedError(why or "")
-
-    def _answered(
-        self,
-        request: RemixRequest,
-        response: Response,
-        sent_at: datetime | None,
-        started: float,
-    ) -> Reading:
-        answer = read_accepted(response)
-        if isinstance(answer, Unclear):
-            raise outcome_unknown(request, sent_at, str(answer.error), answer.error.request_id)
-        if isinstance(answer, Refused):
-            if isinstance(answer.error, RateLimitError):
-                self._cool_down(answer.error, started)
-            raise answer.error
-        # Before anything else can fail: this line may be the only record of what was paid for.
-        source = printable(request.video_id)
-        log.info("accepted: task %s remixes video %s", printable(answer.task_id), source)
-        if answer.task_id == request.video_id:
-            log.warning(
-                "the gateway gave the source's own id %s to its remix: what is followed may be the "
-                "old video",
-                source,
-            )
-        self._pace.submit_answered(started)
-        return answer
-
-    def _cool_down(self, error: RateLimitError, started: float) -> None:
-        now = asyncio.get_running_loop().time()
-        pause = self._pace.submit_refused(started, now, error.retry_after)
-        tell_pause("submits", pause, self._notify)
-
-
-def _as_doubt(
-    error: BaseException, request: RemixRequest, sent_at: datetime | None
-) -> BaseException:
-    """Return what to tell of an error: of one that nobody foresaw, that the job may be bought."""
-    if isinstance(error, OctoremixError) or not isinstance(error, Exception) or sent_at is None:
-        return error
-    log.error("a submit failed unexpectedly after it was sent", exc_info=error)
-    why = f"it failed unexpectedly: {printable(repr(error))}"
-    return outcome_unknown(request, sent_at, why)
