@@ -30,14 +30,18 @@ def duration(request: JobRequest) -> float:
     return 400.0 + request.index % 1201
 
 
-async def end_of(session: Session, number: int, folder: Path) -> tuple[str, str]:
-    """Buy a job, wait for its end, fetch its video; return its id and how it ended."""
+async def end_of(session: Session, number: int, folder: Path | None = None) -> tuple[str, str]:
+    """Buy a job, wait for its end, fetch its video whole; return its id and how it ended."""
     future = await session.submit(f"video_{number}", prompt=f"make it snow {number}")
     try:
         video = await future
     except OctoremixError as error:
         return future.id, getattr(getattr(error, "video", None), "status", type(error).__name__)
-    await session.download(video, folder / f"{number}.mp4")
+    if folder is not None:
+        await session.download(video, folder / f"{number}.mp4")
+    else:
+        async with session.open(video) as stream:
+            assert b"".join([chunk async for chunk in stream]) == base_video()
     return future.id, video.status
 
 
@@ -47,13 +51,13 @@ def assert_fetched(folder: Path, completed: int) -> None:
     assert contents == {base_video(): completed}
 
 
-async def test_two_thousand_jobs_survive_all_poll_faults_at_once(tmp_path: Path) -> None:
+async def test_two_thousand_jobs_survive_all_poll_faults_at_once() -> None:
     """With three polls in ten going wrong, every job ends as the books say, paid and fetched once."""
     poll = PollPolicy(first_delay=10.0, wait=wait_fixed(90.0), deadline=None, concurrency=64)
     async with Emulator(duration=duration, outcome=outcome, cdn=True) as gateway:
         gateway.faults.mix(rate=0.3, seed=2026)
         async with Session(gateway.api_key, base_url=gateway.url, poll=poll) as session:
-            jobs = (end_of(session, number, tmp_path) for number in range(JOBS))
+            jobs = (end_of(session, number) for number in range(JOBS))
             ends = dict(await asyncio.gather(*jobs))
 
     told = {(job.outcome, ends[job.id]) for job in gateway.books.jobs}
@@ -61,7 +65,6 @@ async def test_two_thousand_jobs_survive_all_poll_faults_at_once(tmp_path: Path)
     # to go by after a 501 (docs/wire.md, §1.5). It can't make a failure of a job that completed.
     assert told - {("cancelled", "failed")} == {(word, word) for word in set(OUTCOMES)}
     assert Counter(ends.values())["completed"] == 1200
-    assert_fetched(tmp_path, 1200)
     assert gateway.books.cdn_requests == 1200
     assert not gateway.books.cdn_keys
     assert gateway.books.polls.total() > 4 * JOBS
