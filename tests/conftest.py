@@ -84,6 +84,9 @@ def loop_errors() -> Iterator[list[dict[str, Any]]]:
         patch.setattr(asyncio.BaseEventLoop, "default_exception_handler", record)
         yield reported
         gc.collect()
+        # What outlives its test is looked at no more: else each collection goes through all that
+        # the tests before have left, and takes longer than most tests.
+        gc.freeze()
     if reported:
         report = "\n".join(_describe(context) for context in reported)
         reported.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -332,6 +333,30 @@ async def test_what_a_killed_process_left_is_made_good(tmp_path: Path) -> None:
         assert {f"k{n}" for n, name in enumerate(names) if name} == doubts
         assert doubts
         out.cancel()
+        await batch.aclose()
+
+
+async def test_doubts_of_a_killed_process_stop_no_batch(tmp_path: Path) -> None:
+    """Jobs in doubt since a process ended say nothing of the gateway; unclear answers do."""
+    path = tmp_path / "journal"
+    async with open_shop(Shop(late=1), journal=path) as (dead, shop):
+        batch = dead.map(keyed(9), concurrency=9)
+        await anext(batch)
+        shop.late = 60
+        out = asyncio.ensure_future(outcomes(dead.map(keyed(16)[9:], concurrency=9)))
+        await asyncio.sleep(5)
+        await die(dead)
+        shop.late = 0
+        async with session_at(shop, journal=path) as octo:
+            left = await octo.in_doubt()
+            assert left
+            assert all(doubt.interrupted for doubt in left)
+            found = await outcomes(octo.map(keyed(20), max_in_doubt=0))
+            assert Counter(errors(found)) == {
+                "": 20 - len(left),
+                "SubmitOutcomeUnknownError": len(left),
+            }
+        await asyncio.wait([out])
         await batch.aclose()
 
 

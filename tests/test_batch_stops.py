@@ -309,7 +309,7 @@ async def test_a_gateway_that_was_away_for_a_moment_stops_nothing() -> None:
         shop.url = up
         async with session_at(shop) as octo:
             send = octo._transport.send
-            octo._submitter._send = failing
+            octo._submitter._sender._send = failing
             assert errors(await outcomes(octo.map(remixes(5)))) == [""] * 5
             assert len(shop.posts) == 5
 

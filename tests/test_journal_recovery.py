@@ -95,6 +95,7 @@ async def test_an_intent_of_a_dead_process_is_in_doubt(
     assert doubt.request.prompt == "snow"
     assert before <= doubt.sent_at <= datetime.now(UTC)
     assert "process ended" in doubt.reason
+    assert doubt.interrupted
     assert doubt.evidence is None
     assert "snow" not in repr(doubt)
 

@@ -45,6 +45,16 @@ async def test_a_large_commit_is_told_in_small_parts(tmp_path: Path) -> None:
     assert max(Counter(at for at, _ in woken).values()) <= 16
 
 
+async def test_closing_waits_for_what_was_asked_for_in_the_same_turn(tmp_path: Path) -> None:
+    """A record that has not even begun to be written when the journal is closed is written."""
+    ledger = ledger_in(tmp_path)
+    await ledger.open()
+    written = ledger.withdrawn("key")
+    await ledger.aclose()
+    assert written.done()
+    assert written.exception() is None
+
+
 async def test_commits_are_told_in_their_order(tmp_path: Path) -> None:
     """A commit that ends while an earlier one is still being told is told after it."""
     writer = ledger_in(tmp_path)._writer

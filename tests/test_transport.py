@@ -347,7 +347,7 @@ async def test_unsent_submits_are_tried_again_and_sent_ones_are_not(free_port: i
             events.append("attempt")
             return await send(*args, **options)
 
-        octo._submitter._send = counting
+        octo._submitter._sender._send = counting
         with pytest.raises(APIConnectionError, match="refused"):
             await octo.submit("v", **JOB)
     assert len(events) == 3
