@@ -19,6 +19,12 @@ nox.options.default_venv_backend = "virtualenv"
 _AT_ONCE = ("-n", "auto", "--dist", "worksteal")
 """As many tests at once as there are processors."""
 
+_LIBRARY = (
+    *("--ignore=tests/cli", "--ignore=tests/crash", "--ignore=tests/test_render.py"),
+    *("--ignore=tests/test_chaos.py", "--ignore-glob=tests/test_emulator*"),
+)
+"""All but what takes long and has little to do with the interpreter."""
+
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 
@@ -68,9 +74,9 @@ def browser(session: nox.Session) -> None:
 
 @nox.session(python=["3.12", "3.13"])
 def tests_on(session: nox.Session) -> None:
-    """The suite on another interpreter."""
+    """The library's tests on another interpreter; `-- tests` runs the commands' and all others too."""
     session.install("-e", ".[demo]", *_group("tests"))
-    session.run("pytest", *_AT_ONCE, *session.posargs)
+    session.run("pytest", *_AT_ONCE, *(session.posargs or _LIBRARY))
 
 
 @nox.session
