@@ -16,8 +16,8 @@ nox.options.reuse_venv = "yes"
 # One backend for everybody: the same packages whether or not a faster installer is at hand.
 nox.options.default_venv_backend = "virtualenv"
 
-_AT_ONCE = ("-n", "auto", "--dist", "worksteal")
-"""As many tests at once as there are processors."""
+_AT_ONCE = ("-n", str(min(8, 2 * (os.cpu_count() or 1))), "--dist", "worksteal")
+"""Twice as many tests at once as there are processors: many wait for a process of their own."""
 
 _LIBRARY = (
     *("--ignore=tests/cli", "--ignore=tests/crash", "--ignore=tests/test_render.py"),

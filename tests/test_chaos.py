@@ -53,7 +53,7 @@ def assert_fetched(folder: Path, completed: int) -> None:
 
 async def test_two_thousand_jobs_survive_all_poll_faults_at_once() -> None:
     """With three polls in ten going wrong, every job ends as the books say, paid and fetched once."""
-    poll = PollPolicy(first_delay=10.0, wait=wait_fixed(90.0), deadline=None, concurrency=64)
+    poll = PollPolicy(first_delay=10.0, wait=wait_fixed(180.0), deadline=None, concurrency=64)
     async with Emulator(duration=duration, outcome=outcome, cdn=True) as gateway:
         gateway.faults.mix(rate=0.3, seed=2026)
         async with Session(gateway.api_key, base_url=gateway.url, poll=poll) as session:

@@ -177,6 +177,34 @@ async def test_another_programs_database_is_refused_and_kept(path: Path, stateme
     assert path.read_bytes() == before
 
 
+class _Overtaken:
+    """A connection to a journal that another process makes after the first look at it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._looking = sqlite3.connect(path)
+        self._looked = False
+
+    def execute(self, statement: str) -> sqlite3.Cursor:
+        found = self._looking.execute(statement)
+        if not self._looked:
+            self._looked = True
+            schema.connect(self._path, 1.0).close()
+        return found
+
+    def close(self) -> None:
+        self._looking.close()
+
+
+def test_a_journal_that_is_just_being_made_is_no_foreign_file(path: Path) -> None:
+    """Two processes that open a new journal at once both take it for what it is."""
+    files.prepare(path)
+    connection: Any = _Overtaken(path)
+    schema._is_fresh(connection, path)  # whatever it says: it is looked at again before it is made
+    assert not schema._is_fresh(connection, path)
+    connection.close()
+
+
 async def test_an_empty_file_becomes_a_journal(path: Path) -> None:
     """A file that was made in advance is used."""
     path.touch(0o644)

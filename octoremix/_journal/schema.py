@@ -114,6 +114,8 @@ def _value(connection: sqlite3.Connection, pragma: str) -> int:
 
 def _is_fresh(connection: sqlite3.Connection, path: Path) -> bool:
     """Return whether the tables have still to be made, and raise for another program's file."""
+    # In this order: another process may make the tables in between, and its id comes with them.
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     application = _value(connection, "application_id")
     if application == APPLICATION_ID:
         version = _value(connection, "user_version")
@@ -123,7 +125,6 @@ def _is_fresh(connection: sqlite3.Connection, path: Path) -> bool:
                 f"{version}, this one reads up to {VERSION}): upgrade octoremix; nothing was sent"
             )
         return False
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if application or tables:
         raise JournalError(
             f"{quoted(path)} is another program's database, not a journal of octoremix: choose "
