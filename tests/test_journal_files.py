@@ -185,12 +185,12 @@ class _Overtaken:
         self._looking = sqlite3.connect(path)
         self._looked = False
 
-    def execute(self, statement: str) -> sqlite3.Cursor:
-        found = self._looking.execute(statement)
+    def execute(self, statement: str) -> Any:
+        row = self._looking.execute(statement).fetchone()
         if not self._looked:
             self._looked = True
             schema.connect(self._path, 1.0).close()
-        return found
+        return self._looking.execute("VALUES (?)", row)
 
     def close(self) -> None:
         self._looking.close()
