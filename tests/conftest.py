@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -22,6 +23,8 @@ hypothesis.settings.register_profile("local", deadline=None, max_examples=100)
 # The same examples in every run: what a run of CI finds, its next run finds again.
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+TESTS = Path(__file__).parent
 
 _LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "virtual": VirtualTimeLoop,
@@ -45,6 +48,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "needs(*programs): skip the test, or fail it, where one is not installed"
     )
+
+
+# What these run is covered by other tests, and tracing it line by line would take minutes.
+_NOT_TRACED = ("cli", "crash", "test_chaos", "test_fuzz", "test_nginx", "test_render")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let coverage pause where nothing is to be learnt from it."""
+    for item in items:
+        if Path(item.path).relative_to(TESTS).parts[0].removesuffix(".py") in _NOT_TRACED:
+            item.add_marker("no_cover")
 
 
 @pytest.hookimpl(tryfirst=True)
