@@ -19,11 +19,15 @@ nox.options.default_venv_backend = "virtualenv"
 _AT_ONCE = ("-n", str(min(8, 2 * (os.cpu_count() or 1))), "--dist", "worksteal")
 """Twice as many tests at once as there are processors: many wait for a process of their own."""
 
-_LIBRARY = (
+_COVERING = (
     *("--ignore=tests/cli", "--ignore=tests/crash", "--ignore=tests/test_render.py"),
-    *("--ignore=tests/test_chaos.py", "--ignore-glob=tests/test_emulator*"),
+    *(
+        "--ignore=tests/test_chaos.py",
+        "--ignore=tests/test_fuzz.py",
+        "--ignore=tests/test_nginx.py",
+    ),
 )
-"""All but what takes long and has little to do with the interpreter."""
+"""All but what takes long and runs only lines that others run too."""
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -56,13 +60,20 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole suite on the interpreter that runs nox, with branch coverage."""
+    """The whole suite on the interpreter that runs nox."""
     session.install("-e", ".[demo]", *_group("tests"))
     # The crash test at its full length; elsewhere it plays fewer rounds.
     rounds = {"OCTOREMIX_CRASH_ROUNDS": os.environ.get("OCTOREMIX_CRASH_ROUNDS", "50")}
+    session.run("pytest", *_AT_ONCE, *session.posargs, env=rounds)
+
+
+@nox.session(python="3.13")
+def coverage(session: nox.Session) -> None:
+    """The library's and the emulator's tests, which run every line and branch of both."""
+    session.install("-e", ".[demo]", *_group("tests"))
     # A chosen part of the suite covers a part of the package: report it, ask nothing of it.
-    chosen = ("--cov-fail-under=0", *session.posargs) if session.posargs else ()
-    session.run("pytest", *_AT_ONCE, "--cov", *chosen, env=rounds)
+    chosen = ("--cov-fail-under=0", *session.posargs) if session.posargs else _COVERING
+    session.run("pytest", *_AT_ONCE, "--cov", *chosen)
 
 
 @nox.session
@@ -74,9 +85,9 @@ def browser(session: nox.Session) -> None:
 
 @nox.session(python=["3.12", "3.13"])
 def tests_on(session: nox.Session) -> None:
-    """The library's tests on another interpreter; `-- tests` runs the commands' and all others too."""
+    """The suite on another interpreter."""
     session.install("-e", ".[demo]", *_group("tests"))
-    session.run("pytest", *_AT_ONCE, *(session.posargs or _LIBRARY))
+    session.run("pytest", *_AT_ONCE, *session.posargs)
 
 
 @nox.session

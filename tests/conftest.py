@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hypothesis
@@ -23,8 +22,6 @@ hypothesis.settings.register_profile("local", deadline=None, max_examples=100)
 # The same examples in every run: what a run of CI finds, its next run finds again.
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
-
-TESTS = Path(__file__).parent
 
 _LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "virtual": VirtualTimeLoop,
@@ -50,15 +47,12 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
-# What these run is covered by other tests, and tracing it line by line would take minutes.
-_NOT_TRACED = ("cli", "crash", "test_chaos", "test_fuzz", "test_nginx", "test_render")
+_LONGEST = ("test_chaos.py", "test_kill.py", "test_batch_proof.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let coverage pause where nothing is to be learnt from it."""
-    for item in items:
-        if Path(item.path).relative_to(TESTS).parts[0].removesuffix(".py") in _NOT_TRACED:
-            item.add_marker("no_cover")
+    """Begin with the tests that take longest, so that no one is left to them at the end."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
 @pytest.hookimpl(tryfirst=True)

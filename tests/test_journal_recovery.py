@@ -87,6 +87,8 @@ async def test_an_intent_of_a_dead_process_is_in_doubt(
         async with session(gateway, path) as octo:
             assert await octo.resume() == []
             (doubt,) = await octo.in_doubt()
+            (kept,) = await octo.history()
+            assert kept.interrupted
         with pytest.raises(octoremix.JournalError):
             await lost
     assert doubt.key == "a"
