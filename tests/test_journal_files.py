@@ -263,11 +263,13 @@ def test_the_write_ahead_log_is_waited_for(path: Path) -> None:
                 error = sqlite3.OperationalError("database is locked")
                 error.sqlite_errorcode = sqlite3.SQLITE_BUSY
                 raise error
-            return sqlite3.connect(":memory:").execute("SELECT 'wal'")
+            return memory.execute("SELECT 'wal'")
 
+    memory = sqlite3.connect(":memory:")
     busy: Any = Busy(1)
     schema._use_write_ahead_log(busy, path, 60)
     assert busy.times == -1
+    memory.close()
     endless: Any = Busy(float("inf"))
     with pytest.raises(sqlite3.OperationalError, match="locked"):
         schema._use_write_ahead_log(endless, path, 0)

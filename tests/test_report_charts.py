@@ -88,7 +88,7 @@ def test_a_flow_never_runs_backwards(times: list[tuple[float, float | None, floa
             assert len(counts) == MOST_POINTS + 1
         assert flow.submitted[-1] == flow.jobs == len(times)
         assert flow.started[-1] >= flow.ended[-1]
-        assert drawn(str(draw_flow(flow)))
+        assert drawn(str(draw_flow(flow))).tag
 
 
 @given(st.lists(SECONDS, min_size=1, max_size=200))
@@ -101,7 +101,7 @@ def test_every_job_is_in_one_bin(times: list[float]) -> None:
     assert 1 <= len(bins.counts) <= MOST_BINS + 1
     assert bins.counts[0] > 0 < bins.counts[-1]
     assert bins.first <= bins.median <= bins.first + bins.width * len(bins.counts)
-    assert drawn(str(draw_bins(bins)))
+    assert drawn(str(draw_bins(bins))).tag
 
 
 @given(st.floats(0, 1e12), st.integers(1, 30))
