@@ -29,11 +29,11 @@ from ..errors import ConfigurationError
 from ..policies import check_count, check_seconds
 from ..records import JournalEntry
 from .files import check_path
-from .jobs import Job, digest_of
+from .jobs import Job
 from .ledger import Ledger
 from .states import State
 
-__all__ = ["Job", "Ledger", "SQLiteJournal", "State", "digest_of"]
+__all__ = ["Job", "Ledger", "SQLiteJournal", "State"]
 
 
 def _seconds(_: object, __: object, value: object) -> None:

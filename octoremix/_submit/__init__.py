@@ -1,7 +1,7 @@
 """One job bought: a slot, a permit, an intent on the disk, one POST, an id on the disk."""
 
 from .keeping import Keeper
-from .purchase import ENDED_BADLY, Order, outcome_unknown
+from .purchase import ENDED_BADLY, Order
 from .submitter import Submitter
 
-__all__ = ["ENDED_BADLY", "Keeper", "Order", "Submitter", "outcome_unknown"]
+__all__ = ["ENDED_BADLY", "Keeper", "Order", "Submitter"]
