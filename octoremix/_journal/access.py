@@ -164,11 +164,3 @@ class Access:
         self._connection.execute(
             "UPDATE job SET owner = ? WHERE number = ?", (self._owner, row["number"])
         )
-
-    def _update(self, job: Job, from_states: str, **values: object) -> None:
-        columns = ", ".join(f"{name} = ?" for name in values)
-        self._connection.execute(
-            f"UPDATE job SET {columns} WHERE number = ? AND attempt = ?"  # noqa: S608  # constants
-            f" AND state IN ({from_states})",
-            (*values.values(), job.number, job.attempt),
-        )

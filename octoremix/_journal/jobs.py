@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 __all__ = [
+    "Claim",
     "Job",
     "Place",
     "digest_of",
@@ -76,6 +78,21 @@ class Job:
     submitted_at: float | None = None
     reading: Reading | None = None
     request: RemixRequest | None = None
+
+
+@frozen
+class Claim:
+    """A purchase that is about to be made.
+
+    Attributes:
+        request: What is bought.
+        key: Its key.
+        may_buy: Whether a job that is known may be bought once more.
+    """
+
+    request: RemixRequest
+    key: str
+    may_buy: Callable[[Job], bool]
 
 
 @frozen

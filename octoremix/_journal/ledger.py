@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._wire import Reading
-from ..errors import printable
+from ..errors import JournalError, printable
 from ..models import RemixRequest
 from ..records import InDoubt
-from .jobs import Job, Place
+from .bulk import Bulk
+from .jobs import Claim, Job, Place
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Ledger:
     def claim(
         self, request: RemixRequest, key: str, may_buy: Callable[[Job], bool]
     ) -> asyncio.Future[Job]:
-        """Announce a purchase; see `Store.claim`.
+        """Announce a purchase; see `Store.claims`.
 
         Args:
             request: The job.
@@ -81,13 +82,13 @@ class Ledger:
             may_buy: Asked in the writer's thread.
         """
         return self._writer.run(
-            lambda store: store.claim(request, key, may_buy),
+            Bulk(_claims, key, Claim(request, key, may_buy)),
             undo=lambda store: store.withdrawn(key),
         )
 
     def submitted(self, job: Job, task_id: str) -> asyncio.Future[None]:
         """Record that a job was accepted."""
-        return self._writer.run(lambda store: store.submitted(job, task_id), record=True)
+        return self._writer.run(Bulk(_submitted, job.key, (job, task_id)), record=True)
 
     def refused(self, job: Job, reason: str, request_id: str | None) -> asyncio.Future[None]:
         """Record that a job was not bought."""
@@ -166,6 +167,14 @@ class Ledger:
                 )
 
         self._writer.run(work, record=True).add_done_callback(tell)
+
+
+def _claims(store: Store, claims: Sequence[Claim]) -> list[Job | JournalError]:
+    return store.claims(claims)
+
+
+def _submitted(store: Store, accepted: Sequence[tuple[Job, str]]) -> list[JournalError | None]:
+    return store.submitted(accepted)
 
 
 def _as_text(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from attrs import evolve
 
@@ -13,13 +13,18 @@ from .._wire import Reading
 from ..errors import JournalError, KeyReusedError, quoted
 from ..models import RemixRequest
 from .access import Access
-from .jobs import Job, Place, digest_of, final_body
+from .bulk import chunks
+from .jobs import Claim, Job, Place, digest_of, final_body
 from .states import State
 
 __all__ = ["Steps"]
 
 _LONGEST_REASON = 500
-_MOST_VALUES = 500
+_INSERT = (
+    "INSERT INTO job (number, gateway, key, state, attempt, owner, digest, video_id, model, prompt,"
+    " extra, created_at, intent_at) VALUES "
+)
+_ROW = "(?, ?, ?, 'intent', 1, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class Steps(Access):
@@ -41,45 +46,46 @@ class Steps(Access):
             )
         return self._job(self._settled_by_death(row))
 
-    def claim(self, request: RemixRequest, key: str, may_buy: Callable[[Job], bool]) -> Job:
-        """Write that a job is about to be sent, unless its key forbids it.
+    def claims(self, claims: Sequence[Claim]) -> list[Job | JournalError]:
+        """Write that jobs are about to be sent, unless their keys forbid it.
 
         Args:
-            request: The job.
-            key: Its key.
-            may_buy: Whether a job that is known may be bought once more.
+            claims: The jobs, each of another key.
 
         Returns:
-            The job, to be sent if its state is now ``INTENT`` and it is ``fresh`` here; else what
-            is known of it.
-
-        Raises:
-            KeyReusedError: The key was used for another request.
+            For each the job, to be sent if its state is now ``INTENT`` and it is ``fresh`` here;
+            else what is known of it, or the `KeyReusedError` that its key meets.
         """
+        known = self._known([claim.key for claim in claims])
+        added = self._added([claim for claim in claims if claim.key not in known])
+        return [added.get(claim.key) or self._claimed_again(claim) for claim in claims]
+
+    def _known(self, keys: Sequence[str]) -> set[str]:
+        found: set[str] = set()
+        for some in chunks(keys):
+            rows = self._connection.execute(
+                f"SELECT key FROM job WHERE gateway = ? AND key IN ({_marks(some)})",  # noqa: S608  # question marks alone
+                (self._gateway, *some),
+            )
+            found.update(row["key"] for row in rows)
+        return found
+
+    def _added(self, claims: Sequence[Claim]) -> dict[str, Job]:
+        """Add jobs that are not known, and return them by their keys."""
+        if not claims:
+            return {}
         now = time.time()
-        keeps = self._store_prompts
-        added = self._connection.execute(
-            "INSERT INTO job (gateway, key, state, attempt, owner, digest, video_id, model, prompt,"
-            " extra, created_at, intent_at) VALUES (?, ?, 'intent', 1, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (gateway, key) DO NOTHING",
-            (
-                self._gateway,
-                key,
-                self._owner,
-                digest_of(request),
-                request.video_id,
-                request.model,
-                request.prompt if keeps else None,
-                json.dumps(dict(request.extra)) if keeps else None,
-                now,
-                now,
-            ),
-        )
-        if added.rowcount:
-            assert added.lastrowid is not None
-            return Job(
-                number=added.lastrowid,
-                key=key,
+        last = self._connection.execute("SELECT coalesce(max(number), 0) FROM job").fetchone()[0]
+        rows = [self._row_of(number, claim, now) for number, claim in enumerate(claims, last + 1)]
+        for some in chunks(rows):
+            self._connection.execute(
+                f"{_INSERT}{', '.join([_ROW] * len(some))}",
+                [value for row in some for value in row],
+            )
+        return {
+            claim.key: Job(
+                number=number,
+                key=claim.key,
                 state=State.INTENT,
                 attempt=1,
                 mine=True,
@@ -87,14 +93,39 @@ class Steps(Access):
                 digest=b"",
                 intent_at=now,
             )
-        job = self.look(request, key)
+            for number, claim in enumerate(claims, last + 1)
+        }
+
+    def _row_of(self, number: int, claim: Claim, now: float) -> tuple[object, ...]:
+        request, keeps = claim.request, self._store_prompts
+        return (
+            number,
+            self._gateway,
+            claim.key,
+            self._owner,
+            digest_of(request),
+            request.video_id,
+            request.model,
+            request.prompt if keeps else None,
+            json.dumps(dict(request.extra)) if keeps else None,
+            now,
+            now,
+        )
+
+    def _claimed_again(self, claim: Claim) -> Job | JournalError:
+        """Claim a job that is known, if it may be bought once more."""
+        try:
+            job = self.look(claim.request, claim.key)
+        except KeyReusedError as error:
+            return error
         assert job is not None
-        if not may_buy(job):
+        if not claim.may_buy(job):
             return job
         # A doubt outlives an attempt that buys nothing: what it is about may still be charged.
+        now = time.time()
         self._connection.execute(
-            "UPDATE job SET paid_before = paid_before + (state != 'refused'),"
-            " doubt_at = iif(state = 'in_doubt', coalesce(sent_at, intent_at), NULL),"
+            "UPDATE job SET paid_before = paid_before + (state != 'refused'), doubt_at ="
+            " CASE state WHEN 'in_doubt' THEN coalesce(sent_at, intent_at) END,"
             " state = 'intent', attempt = attempt + 1, owner = ?, intent_at = ?, task_id = NULL,"
             " request_id = NULL, reason = NULL, sent_at = NULL,"
             " submitted_at = NULL, settled_at = NULL, final = NULL WHERE number = ?",
@@ -104,22 +135,41 @@ class Steps(Access):
             job, state=State.INTENT, attempt=job.attempt + 1, mine=True, fresh=True, intent_at=now
         )
 
-    def submitted(self, job: Job, task_id: str) -> None:
-        """Write that a job was accepted; also where it had been taken for lost.
+    def submitted(self, accepted: Sequence[tuple[Job, str]]) -> list[JournalError | None]:
+        """Write that jobs were accepted; also where they had been taken for lost.
 
-        Raises:
-            JournalError: It was settled otherwise meanwhile.
+        Args:
+            accepted: Jobs, each but once, and the ids of their tasks.
+
+        Returns:
+            For each nothing, or what is wrong: it was settled otherwise meanwhile.
         """
-        self._update(
-            job, "'intent', 'in_doubt'", state=State.SUBMITTED, task_id=task_id,
-            submitted_at=time.time(), reason=None,
-        )  # fmt: skip
+        now, updated = time.time(), 0
+        for some in chunks(accepted):
+            of_each = f"CASE number {'WHEN ? THEN ? ' * len(some)}END"
+            updated += self._connection.execute(
+                f"UPDATE job SET state = 'submitted', task_id = {of_each}, submitted_at = ?,"  # noqa: S608  # question marks alone
+                f" reason = NULL WHERE number IN ({_marks(some)}) AND attempt = {of_each}"
+                " AND state IN ('intent', 'in_doubt')",
+                [
+                    *(value for job, task_id in some for value in (job.number, task_id)),
+                    now,
+                    *(job.number for job, _ in some),
+                    *(value for job, _ in some for value in (job.number, job.attempt)),
+                ],
+            ).rowcount
+        if updated == len(accepted):
+            return [None] * len(accepted)
+        return [self._not_submitted(job, task_id) for job, task_id in accepted]
+
+    def _not_submitted(self, job: Job, task_id: str) -> JournalError | None:
         row = self._row(job.key)
-        if row is None or row["task_id"] != task_id:
-            now = "gone" if row is None else row["state"]
-            raise JournalError(
-                f"the job {quoted(job.key, 80)} was settled otherwise meanwhile: it is {now}"
-            )
+        if row is not None and row["task_id"] == task_id:
+            return None
+        now = "gone" if row is None else row["state"]
+        return JournalError(
+            f"the job {quoted(job.key, 80)} was settled otherwise meanwhile: it is {now}"
+        )
 
     def refused(self, job: Job, reason: str, request_id: str | None) -> None:
         """Write that an attempt bought nothing; an earlier one that was in doubt still is."""
@@ -149,10 +199,11 @@ class Steps(Access):
 
     def in_doubt(self, job: Job, reason: str, sent_at: float, request_id: str | None) -> None:
         """Write that a job may have been bought."""
-        self._update(
-            job, "'intent'", state=State.IN_DOUBT, reason=reason[:_LONGEST_REASON],
-            sent_at=sent_at, request_id=request_id,
-        )  # fmt: skip
+        self._connection.execute(
+            "UPDATE job SET state = 'in_doubt', reason = ?, sent_at = ?, request_id = ?"
+            " WHERE number = ? AND attempt = ? AND state = 'intent'",
+            (reason[:_LONGEST_REASON], sent_at, request_id, job.number, job.attempt),
+        )
 
     def ended(self, reading: Reading) -> None:
         """Write how a task ended, if it is one of a job's."""
@@ -194,13 +245,15 @@ class Steps(Access):
     def paid(self, keys: Sequence[str]) -> int:
         """Return how often jobs of these keys were bought, or may have been."""
         count = 0
-        for start in range(0, len(keys), _MOST_VALUES):
-            some = keys[start : start + _MOST_VALUES]
-            marks = ", ".join("?" * len(some))
+        for some in chunks(keys):
             found = self._connection.execute(
                 "SELECT coalesce(sum(paid_before + (state != 'refused')), 0) FROM job"  # noqa: S608  # question marks alone
-                f" WHERE gateway = ? AND key IN ({marks})",
+                f" WHERE gateway = ? AND key IN ({_marks(some)})",
                 (self._gateway, *some),
             ).fetchone()
             count += found[0]
         return count
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))

@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field
 
 from ..errors import JournalBusyError, JournalError, OctoremixError, printable
+from .bulk import Work, outcomes_of
 
 if TYPE_CHECKING:
     from .store import Store
@@ -27,7 +28,6 @@ __all__ = ["Writer"]
 log = logging.getLogger("octoremix")
 
 _T = TypeVar("_T")
-Work = Callable[["Store"], Any]
 
 MOST_TOGETHER = 1_000
 """Records in one commit at most: what comes next shall not wait long for it."""
@@ -36,7 +36,7 @@ _AT_ONCE = 16
 """Futures that are settled in one turn of the loop: whoever waits for one has work to do then."""
 
 
-@frozen
+@define(eq=False)  # two are made for each submit, and frozen ones take longer
 class _Item:
     work: Work
     future: asyncio.Future[Any] = field(repr=False)
@@ -75,8 +75,8 @@ class Writer:
         Nobody needs to await the future: the work is done all the same.
 
         Args:
-            work: What to do with the store. It is done again where that may help, so it must
-                change nothing else.
+            work: What to do with the store, where it is `Bulk` together with its like. It is done
+                again where that may help, so it must change nothing else.
             undo: Of work that announces a purchase, which is refused where its outcome might not be
                 kept: what takes it back where nobody knows whether the disk has it.
             record: Whether it tells of a purchase that was made. It is kept until it is written.
@@ -182,7 +182,7 @@ class Writer:
             return [outcome for item in together for outcome in self._write(store, [item])]
         try:
             with store.transaction():
-                return [_outcome(item.work, store) for item in together]
+                return outcomes_of([item.work for item in together], store)
         except Exception as error:  # noqa: BLE001  # its caller gets it
             if alone or isinstance(error, JournalBusyError):
                 return self._failed(together, error)
@@ -215,7 +215,7 @@ class Writer:
         while self._unwritten:
             try:
                 with store.transaction():
-                    found = _outcome(self._unwritten[0], store)
+                    (found,) = outcomes_of(self._unwritten[:1], store)
                 if isinstance(found, JournalError):
                     log.error("a record fits the journal no more: %s", found)
             except JournalError:  # it was told when it failed first
@@ -257,14 +257,6 @@ def _again(item: _Item) -> _Item:
         return work(store)
 
     return evolve(item, work=anew, tried=True)
-
-
-def _outcome(work: Work, store: Store) -> Any:
-    """Return what comes of some work, also where that is an error that concerns it alone."""
-    try:
-        return work(store)
-    except JournalError as error:  # a finding about its job; it wrote nothing
-        return error
 
 
 def _own(error: Exception) -> Exception:
