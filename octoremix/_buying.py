@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import EllipsisType
 
 from attrs import frozen
@@ -55,6 +56,7 @@ class Buyer:
         self._recovery = recovery
         self._deadline = deadline
         self._bind = bind
+        self._keys = _keys_of_our_own()
 
     def __repr__(self) -> str:
         return f"<Buyer for {self._submitter}>"
@@ -119,7 +121,7 @@ class Buyer:
         if named:
             self.recovery()
         elif self._recovery is not None:
-            request = with_key(request, secrets.token_hex(16))
+            request = with_key(request, next(self._keys))
         if source is not None:
             await source.wait(seconds_left(loop, end))
             self._bind()
@@ -152,6 +154,13 @@ class Buyer:
         )
         future = await self._submitter.submit(order, timeout=left)
         return Bought(future, fresh)
+
+
+def _keys_of_our_own() -> Iterator[str]:
+    """Yield keys that nobody else makes; in order, so that the journal finds neighbours together."""
+    token = secrets.token_hex(12)
+    for number in itertools.count(1):
+        yield f"{token}-{number:06}"
 
 
 def seconds_left(loop: asyncio.AbstractEventLoop, end: float | None) -> float | None:

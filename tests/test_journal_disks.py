@@ -232,6 +232,43 @@ async def test_what_comes_together_is_committed_together(
             assert disk.commits - before == 4
 
 
+async def test_where_records_come_thick_a_commit_waits_for_more(path: Path, disk: Disk) -> None:
+    """Many in one commit: the next comes a little later, with all that is asked for until then."""
+    loop = asyncio.get_running_loop()
+    async with ScriptedGateway() as gateway, session(gateway, path) as octo:
+        assert octo._ledger is not None
+        run = octo._ledger._writer.run
+        await octo.history()
+        began = loop.time()
+        await asyncio.gather(*(run(str) for _ in range(writing.THICK - 1)))
+        await run(str)
+        assert loop.time() == began
+        await asyncio.gather(*(run(str) for _ in range(writing.THICK)))
+        assert loop.time() == began
+        before = disk.commits
+        first = run(str)
+        await asyncio.sleep(writing.PAUSE / 2)
+        assert not first.done()
+        await asyncio.gather(first, run(str))
+        assert loop.time() == pytest.approx(began + writing.PAUSE)
+        assert disk.commits - before == 1
+        await run(str)
+        assert loop.time() == pytest.approx(began + writing.PAUSE)
+
+
+async def test_the_end_waits_for_no_more(path: Path) -> None:
+    """Whoever closes a session has what was asked for written at once."""
+    loop = asyncio.get_running_loop()
+    async with ScriptedGateway() as gateway, session(gateway, path) as octo:
+        assert octo._ledger is not None
+        run = octo._ledger._writer.run
+        await asyncio.gather(*(run(str) for _ in range(writing.THICK)))
+        last, began = run(lambda _: "last"), loop.time()
+        await octo.aclose()
+        assert last.result() == "last"
+        assert loop.time() == began
+
+
 async def test_one_bad_record_fails_alone(path: Path) -> None:
     """Of records that are committed together, the one that can't be written fails by itself."""
     async with ScriptedGateway() as gateway, session(gateway, path) as octo:

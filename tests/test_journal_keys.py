@@ -62,7 +62,7 @@ async def test_without_a_key_a_random_one_is_used(path: Path) -> None:
     assert first.id == "task_1"
     assert second.id == "task_2"
     assert first.key != second.key
-    assert len(first.key) == 32
+    assert len(first.key) == 31
 
 
 async def test_equal_keys_at_once_are_one_post_and_one_future(path: Path) -> None:

@@ -16,7 +16,7 @@ from ..errors import JournalError
 if TYPE_CHECKING:
     from .store import Store
 
-__all__ = ["Bulk", "Work", "chunks", "outcomes_of"]
+__all__ = ["Bulk", "Work", "outcomes_of", "padded"]
 
 Work = Callable[["Store"], Any]
 
@@ -24,7 +24,7 @@ _P = TypeVar("_P")
 _T = TypeVar("_T")
 
 MOST_ROWS = 64
-"""Rows of one statement. SQLite may take no more than 999 values, and rows have up to 12."""
+"""Rows of one statement: a power of two. SQLite may take no more than 999 values in all."""
 
 
 @frozen
@@ -90,11 +90,13 @@ def _outcome(work: Work, store: Store) -> Any:
         return error
 
 
-def chunks(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    """Yield rows in pieces for a statement each, of few sizes: SQLite's are prepared once."""
-    start = 0
-    while start < len(rows):
-        left = len(rows) - start
-        size = min(MOST_ROWS, 1 << (left.bit_length() - 1))
-        yield rows[start : start + size]
-        start += size
+def padded(rows: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """Yield rows in pieces for a statement each, which repeat their last one up to a power of two.
+
+    So there are few different statements, which SQLite prepares once. They must be such that a row
+    that comes again does nothing.
+    """
+    for start in range(0, len(rows), MOST_ROWS):
+        some = rows[start : start + MOST_ROWS]
+        missing = (1 << (len(some) - 1).bit_length()) - len(some)
+        yield [*some, *[some[-1]] * missing]

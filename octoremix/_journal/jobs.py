@@ -48,7 +48,6 @@ class Job:
     """What the journal knows of one job.
 
     Attributes:
-        number: Its row.
         key: Its key.
         state: Where it stands.
         attempt: Which attempt.
@@ -64,7 +63,6 @@ class Job:
         request: What was submitted, where it is kept and was asked for.
     """
 
-    number: int
     key: str
     state: State
     attempt: int
@@ -115,7 +113,6 @@ def digest_of(request: RemixRequest) -> bytes:
 def job_of(row: sqlite3.Row, owner: int) -> Job:
     """Read a row."""
     return Job(
-        number=row["number"],
         key=row["key"],
         state=State(row["state"]),
         attempt=row["attempt"],

@@ -13,7 +13,7 @@ from .._wire import Reading
 from ..errors import JournalError, KeyReusedError, quoted
 from ..models import RemixRequest
 from .access import Access
-from .bulk import chunks
+from .bulk import padded
 from .jobs import Claim, Job, Place, digest_of, final_body
 from .states import State
 
@@ -21,10 +21,11 @@ __all__ = ["Steps"]
 
 _LONGEST_REASON = 500
 _INSERT = (
-    "INSERT INTO job (number, gateway, key, state, attempt, owner, digest, video_id, model, prompt,"
-    " extra, created_at, intent_at) VALUES "
+    "INSERT INTO job (gateway, key, state, attempt, owner, digest, video_id, model, prompt, extra,"
+    " created_at, intent_at) VALUES"
 )
-_ROW = "(?, ?, ?, 'intent', 1, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ROW = "(?, ?, 'intent', 1, ?, ?, ?, ?, ?, ?, ?, ?)"
+_IF_NEW = "ON CONFLICT (gateway, key) DO NOTHING"
 
 
 class Steps(Access):
@@ -56,36 +57,27 @@ class Steps(Access):
             For each the job, to be sent if its state is now ``INTENT`` and it is ``fresh`` here;
             else what is known of it, or the `KeyReusedError` that its key meets.
         """
-        known = self._known([claim.key for claim in claims])
-        added = self._added([claim for claim in claims if claim.key not in known])
-        return [added.get(claim.key) or self._claimed_again(claim) for claim in claims]
-
-    def _known(self, keys: Sequence[str]) -> set[str]:
-        found: set[str] = set()
-        for some in chunks(keys):
-            rows = self._connection.execute(
-                f"SELECT key FROM job WHERE gateway = ? AND key IN ({_marks(some)})",  # noqa: S608  # question marks alone
-                (self._gateway, *some),
-            )
-            found.update(row["key"] for row in rows)
-        return found
+        added = self._added(claims)
+        return [
+            added[claim.key] if claim.key in added else self._claimed_again(claim)
+            for claim in claims
+        ]
 
     def _added(self, claims: Sequence[Claim]) -> dict[str, Job]:
-        """Add jobs that are not known, and return them by their keys."""
-        if not claims:
-            return {}
+        """Add the jobs whose keys are not known, and return them by their keys."""
         now = time.time()
-        last = self._connection.execute("SELECT coalesce(max(number), 0) FROM job").fetchone()[0]
-        rows = [self._row_of(number, claim, now) for number, claim in enumerate(claims, last + 1)]
-        for some in chunks(rows):
-            self._connection.execute(
-                f"{_INSERT}{', '.join([_ROW] * len(some))}",
-                [value for row in some for value in row],
-            )
+        added: set[str] = set()
+        for some in padded([(claim.key, self._values_of(claim, now)) for claim in claims]):
+            statement = f"{_INSERT} {', '.join([_ROW] * len(some))} {_IF_NEW}"
+            values = [value for _, row in some for value in row]
+            done = self._connection.execute(statement, values)
+            keys = {key for key, _ in some}
+            if done.rowcount < len(keys):
+                keys = self._last(done)
+            added |= keys
         return {
-            claim.key: Job(
-                number=number,
-                key=claim.key,
+            key: Job(
+                key=key,
                 state=State.INTENT,
                 attempt=1,
                 mine=True,
@@ -93,13 +85,22 @@ class Steps(Access):
                 digest=b"",
                 intent_at=now,
             )
-            for number, claim in enumerate(claims, last + 1)
+            for key in added
         }
 
-    def _row_of(self, number: int, claim: Claim, now: float) -> tuple[object, ...]:
+    def _last(self, insert: sqlite3.Cursor) -> set[str]:
+        """Return the keys of the rows that a statement added: theirs are the highest numbers."""
+        if not insert.rowcount:
+            return set()
+        assert insert.lastrowid is not None
+        rows = self._connection.execute(
+            "SELECT key FROM job WHERE number > ?", (insert.lastrowid - insert.rowcount,)
+        )
+        return {row["key"] for row in rows}
+
+    def _values_of(self, claim: Claim, now: float) -> tuple[object, ...]:
         request, keeps = claim.request, self._store_prompts
         return (
-            number,
             self._gateway,
             claim.key,
             self._owner,
@@ -128,8 +129,8 @@ class Steps(Access):
             " CASE state WHEN 'in_doubt' THEN coalesce(sent_at, intent_at) END,"
             " state = 'intent', attempt = attempt + 1, owner = ?, intent_at = ?, task_id = NULL,"
             " request_id = NULL, reason = NULL, sent_at = NULL,"
-            " submitted_at = NULL, settled_at = NULL, final = NULL WHERE number = ?",
-            (self._owner, now, job.number),
+            " submitted_at = NULL, settled_at = NULL, final = NULL WHERE gateway = ? AND key = ?",
+            (self._owner, now, self._gateway, job.key),
         )
         return evolve(
             job, state=State.INTENT, attempt=job.attempt + 1, mine=True, fresh=True, intent_at=now
@@ -145,17 +146,19 @@ class Steps(Access):
             For each nothing, or what is wrong: it was settled otherwise meanwhile.
         """
         now, updated = time.time(), 0
-        for some in chunks(accepted):
-            of_each = f"CASE number {'WHEN ? THEN ? ' * len(some)}END"
+        for some in padded(accepted):
+            keys = [job.key for job, _ in some]
+            of_each = f"CASE key {'WHEN ? THEN ? ' * len(some)}END"
             updated += self._connection.execute(
                 f"UPDATE job SET state = 'submitted', task_id = {of_each}, submitted_at = ?,"  # noqa: S608  # question marks alone
-                f" reason = NULL WHERE number IN ({_marks(some)}) AND attempt = {of_each}"
-                " AND state IN ('intent', 'in_doubt')",
+                f" reason = NULL WHERE gateway = ? AND key IN ({_marks(keys)})"
+                f" AND attempt = {of_each} AND state IN ('intent', 'in_doubt')",
                 [
-                    *(value for job, task_id in some for value in (job.number, task_id)),
+                    *(value for job, task_id in some for value in (job.key, task_id)),
                     now,
-                    *(job.number for job, _ in some),
-                    *(value for job, _ in some for value in (job.number, job.attempt)),
+                    self._gateway,
+                    *keys,
+                    *(value for job, _ in some for value in (job.key, job.attempt)),
                 ],
             ).rowcount
         if updated == len(accepted):
@@ -201,8 +204,15 @@ class Steps(Access):
         """Write that a job may have been bought."""
         self._connection.execute(
             "UPDATE job SET state = 'in_doubt', reason = ?, sent_at = ?, request_id = ?"
-            " WHERE number = ? AND attempt = ? AND state = 'intent'",
-            (reason[:_LONGEST_REASON], sent_at, request_id, job.number, job.attempt),
+            " WHERE gateway = ? AND key = ? AND attempt = ? AND state = 'intent'",
+            (
+                reason[:_LONGEST_REASON],
+                sent_at,
+                request_id,
+                self._gateway,
+                job.key,
+                job.attempt,
+            ),
         )
 
     def ended(self, reading: Reading) -> None:
@@ -245,7 +255,7 @@ class Steps(Access):
     def paid(self, keys: Sequence[str]) -> int:
         """Return how often jobs of these keys were bought, or may have been."""
         count = 0
-        for some in chunks(keys):
+        for some in padded(keys):
             found = self._connection.execute(
                 "SELECT coalesce(sum(paid_before + (state != 'refused')), 0) FROM job"  # noqa: S608  # question marks alone
                 f" WHERE gateway = ? AND key IN ({_marks(some)})",

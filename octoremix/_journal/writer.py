@@ -32,6 +32,15 @@ _T = TypeVar("_T")
 MOST_TOGETHER = 1_000
 """Records in one commit at most: what comes next shall not wait long for it."""
 
+PAUSE = 0.004
+"""Seconds between two commits where records come thick: those that come meanwhile share the next.
+
+A thread waits for its turn several times in a commit, and the event loop pays for each.
+"""
+
+THICK = 16
+"""Records in one commit from which on they come thick."""
+
 _AT_ONCE = 16
 """Futures that are settled in one turn of the loop: whoever waits for one has work to do then."""
 
@@ -59,6 +68,7 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="octoremix journal")
         self._waiting: list[_Item] = []
         self._committing: asyncio.Future[list[Any]] | None = None
+        self._pause: asyncio.TimerHandle | None = None
         self._settling: deque[tuple[_Item, Any]] = deque()
         # What could not be written and must not be lost: tried again before all that follows.
         self._unwritten: list[Work] = []
@@ -93,7 +103,8 @@ class Writer:
             _fail(future, JournalError("the journal is closed"))
         else:
             self._waiting.append(_Item(work, future, undo, record))
-            if self._committing is None and len(self._waiting) == 1:
+            idle = self._committing is None and self._pause is None
+            if idle and len(self._waiting) == 1:
                 # With all that is asked for in this turn of the loop: it is one wait for the disk.
                 asyncio.get_running_loop().call_soon(self._commit_next)
         return future
@@ -108,6 +119,7 @@ class Writer:
         if self._closed or self._process not in {None, os.getpid()}:
             return
         while self._committing is not None or self._waiting or self._settling:
+            self._commit_next()
             if self._committing is not None:
                 await asyncio.wait([self._committing])
             await asyncio.sleep(0)
@@ -116,6 +128,9 @@ class Writer:
         self._thread.shutdown(wait=False)
 
     def _commit_next(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
         if self._committing is not None or not self._waiting:
             return
         together = self._waiting[:MOST_TOGETHER]
@@ -137,7 +152,10 @@ class Writer:
             outcomes = [JournalError("the journal was cancelled") for _ in together]
         else:
             outcomes = done.result()
-        self._commit_next()
+        if len(together) < THICK:
+            self._commit_next()
+        else:
+            self._pause = asyncio.get_running_loop().call_later(PAUSE, self._commit_next)
         self._tell(together, outcomes)
 
     def _tell(self, together: list[_Item], outcomes: Sequence[Any]) -> None:
