@@ -126,6 +126,7 @@ def _doubt(job: Job, request: RemixRequest | None) -> SubmitOutcomeUnknownError:
     return SubmitOutcomeUnknownError(
         f"the job {quoted(job.key, 80)}, sent at {sent_at:%Y-%m-%d %H:%M:%S} UTC, {state}: "
         f"{printable(job.reason)}. It may exist and may be billed, so it is not sent again; {advice}",
+        reason=job.reason,
         request=request,
         sent_at=sent_at,
         request_id=job.request_id,

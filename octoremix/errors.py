@@ -242,6 +242,7 @@ class SubmitOutcomeUnknownError(OctoremixError):
     It was not sent again and will not be.
 
     Attributes:
+        reason: Why nobody knows, or an empty text.
         request: What was submitted.
         sent_at: When the request began to leave (UTC).
         request_id: The gateway's name for the request, or ``None``.
@@ -254,6 +255,7 @@ class SubmitOutcomeUnknownError(OctoremixError):
         message: str = "",
         *,
         id: str | None = None,
+        reason: str = "",
         request: RemixRequest | None = None,
         sent_at: datetime | None = None,
         request_id: str | None = None,
@@ -261,6 +263,7 @@ class SubmitOutcomeUnknownError(OctoremixError):
         interrupted: bool = False,
     ) -> None:
         super().__init__(message, id=id)
+        self.reason = reason
         self.request = request
         self.sent_at = sent_at
         self.request_id = request_id

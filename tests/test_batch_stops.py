@@ -186,6 +186,10 @@ async def test_doubts_before_the_first_acceptance_stop_the_batch(most: int) -> N
         assert errors(found) == doubts + ["NotSubmittedError"] * (50 - len(doubts))
         assert batch.stopped is not None
         assert f"{most + 1} jobs are in doubt" in batch.stopped
+        doubt = found[0].error
+        assert isinstance(doubt, octoremix.SubmitOutcomeUnknownError)
+        assert doubt.reason
+        assert batch.stopped.endswith(f"the last: {doubt.reason}")
         last = max(found, key=lambda outcome: outcome.index).error
         assert isinstance(last, octoremix.NotSubmittedError)
         assert isinstance(last.__cause__, octoremix.SubmitOutcomeUnknownError)

@@ -123,6 +123,7 @@ VALUES: dict[str, Any] = {
     "location": "https://moved.example/",
     "problems": ("status: int, not a text",),
     "interrupted": True,
+    "reason": "no answer",
 }
 
 

@@ -41,6 +41,21 @@ async def doubtful(octo: octoremix.Session, key: str = "a") -> octoremix.InDoubt
     return {each.key: each for each in await octo.in_doubt()}[key]
 
 
+async def test_a_doubt_is_told_by_its_cause(path: Path) -> None:
+    """What is stored is why nobody knows, once: it is told beside what else is known of the job."""
+    async with ScriptedGateway(submits=[cut]) as gateway, session(gateway, path) as octo:
+        with pytest.raises(octoremix.SubmitOutcomeUnknownError) as caught:
+            await buy(octo, "a")
+        why = caught.value.reason
+        assert why.endswith("closed the connection without an answer")
+        (doubt,) = await octo.in_doubt()
+        assert doubt.reason == why
+        with pytest.raises(octoremix.SubmitOutcomeUnknownError) as again:
+            await buy(octo, "a")
+        assert again.value.reason == why
+        assert str(again.value).count("may exist and may be billed") == 1
+
+
 async def test_resume_follows_what_a_dead_process_left(
     path: Path, gateway: ScriptedGateway
 ) -> None:

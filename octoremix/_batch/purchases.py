@@ -16,6 +16,7 @@ from ..errors import (
     NotSubmittedError,
     OctoremixError,
     RateLimitError,
+    SubmitOutcomeUnknownError,
 )
 from ..futures import RemixFuture
 from ..models import RemixRequest
@@ -230,9 +231,10 @@ class Purchases:
         if is_doubt(error) and tells_of_gateway(error):
             self._doubts += 1
             if self._doubts > self._limits.max_in_doubt:
+                last = isinstance(error, SubmitOutcomeUnknownError) and error.reason
                 self.stop(
                     f"{self._doubts} jobs are in doubt: they may have been charged, as might the "
-                    f"next; the last: {error}",
+                    f"next; the last: {last or error}",
                     error,
                 )
         if isinstance(error, ConfigurationError):  # the item itself was checked before

@@ -168,7 +168,7 @@ def _bought_nothing(error: BaseException) -> bool:
 def _reason(error: BaseException, *, texts: bool) -> str:
     """Return what is kept of an error; its text may quote the prompt."""
     if texts:
-        return str(error)
+        return (isinstance(error, SubmitOutcomeUnknownError) and error.reason) or str(error)
     if isinstance(error, APIError):
         return f"{type(error).__name__} ({error.status})"
     return type(error).__name__

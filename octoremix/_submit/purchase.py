@@ -140,6 +140,7 @@ def outcome_unknown(
         f"the remix of video {quoted(request.video_id)} was sent at {when}{named} and its "
         f"outcome is unknown: {why}. The job may exist and may be billed, so it is not sent again; "
         "look for it in the OctopusX console before you submit it once more",
+        reason=why,
         request=request,
         sent_at=sent_at,
         request_id=request_id,
