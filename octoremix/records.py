@@ -34,6 +34,7 @@ class JournalEntry:
         model: The model.
         base_url: The gateway.
         attempt: Which attempt this is, from 1.
+        purchases: How often it was bought, or may have been, with all its attempts.
         video: The final snapshot, or ``None``.
         path: Where the video was downloaded to, or ``None``.
         request_id: The gateway's name for the request, or ``None``.
@@ -53,6 +54,7 @@ class JournalEntry:
     model: str
     base_url: str
     attempt: int = 1
+    purchases: int = 1
     video: Video | None = field(default=None, repr=False)
     path: str | None = None
     request_id: str | None = None

@@ -281,6 +281,7 @@ async def test_retry_failed_buys_a_failed_job_again(path: Path) -> None:
         assert len(gateway.posts) == 2
     found = await entry(path, "a")
     assert (found.status, found.attempt, found.id) == ("completed", 2, "task_2")
+    assert found.purchases == 2
 
 
 async def test_a_stored_result_needs_no_request(path: Path, tmp_path: Path) -> None:

@@ -138,6 +138,7 @@ def entry_of(row: sqlite3.Row) -> JournalEntry:
         model=row["model"],
         base_url=row["base_url"],
         attempt=row["attempt"],
+        purchases=row["paid_before"] + (row["state"] != State.REFUSED),
         video=_video(row),
         path=row["path"],
         request_id=row["request_id"],

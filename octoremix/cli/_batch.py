@@ -155,6 +155,8 @@ def batch(
             if done and write_page is not None:
                 page, _ = await asyncio.to_thread(write_page, order.folder, None)
                 run.output.note(f"the page of it: {printable(page)}")
+            if done and not json:
+                run.output.write(printable(order.folder, 4096))
         finally:
             await session.aclose()
 

@@ -42,6 +42,7 @@ class Plan:
         bad: Jobs that ended badly and are left so.
         again: Jobs that ended badly and are bought again.
         fresh: Jobs that were never bought.
+        paid: How often jobs of the input were bought before, or may have been.
         gone: Jobs of the folder that the input no longer has: removed lines, or edited ones.
         seconds: How long a job took in this folder, or `GUESS`.
         guessed: Whether that is a guess.
@@ -56,6 +57,7 @@ class Plan:
     bad: int = 0
     again: int = 0
     fresh: int = 0
+    paid: int = 0
     gone: int = 0
     seconds: float = GUESS
     guessed: bool = True
@@ -70,8 +72,7 @@ class Plan:
         wanted = 0 if self.blocked else self.fresh + self.again
         if max_jobs is None:
             return wanted
-        paid = self.lines - self.fresh
-        return max(0, min(wanted, max_jobs - paid))
+        return max(0, min(wanted, max_jobs - self.paid))
 
     def duration(self, jobs: int, concurrency: int, rate: float | None) -> float:
         """Return how many seconds so many jobs would take, roughly."""
@@ -92,9 +93,11 @@ def plan(lines: Iterable[Line], journal: Sequence[JournalEntry], *, retry_failed
     known = {entry.key: entry for entry in journal}
     requests = [line.request for line in lines]
     counts: Counter[str] = Counter()
+    paid = 0
     for request in requests:
         entry = known.pop(str(request.key), None)
         counts[_place(entry, retry_failed=retry_failed)] += 1
+        paid += 0 if entry is None else entry.purchases
     took = [
         (entry.settled_at - entry.submitted_at).total_seconds()
         for entry in journal
@@ -102,6 +105,7 @@ def plan(lines: Iterable[Line], journal: Sequence[JournalEntry], *, retry_failed
     ]
     return Plan(
         lines=len(requests),
+        paid=paid,
         gone=sum(entry.status != "refused" for entry in known.values()),
         seconds=max(1.0, statistics.median(took)) if took else GUESS,
         guessed=not took,

@@ -117,7 +117,8 @@ class BatchRun:
                 "what is not waited for may go on and is billed: the same command follows it"
             )
         if counts["not_submitted"]:
-            output.note("the same command again submits the rest")
+            settled = "then " if counts["in_doubt"] else ""
+            output.note(f"{settled}the same command again submits the rest")
         output.note(f"what happened to each is in {printable(self.folder / FILE_NAME)}")
         numbers: dict[str, Any] = {name: counts[name] for name in COUNTED}
         output.event(
@@ -128,8 +129,6 @@ class BatchRun:
             used=self._used,
             **numbers,
         )
-        if not output.json:
-            output.write(printable(self.folder, 4096))
 
     def _finish(self, batch: Batch) -> None:
         self.progress.stopping = True

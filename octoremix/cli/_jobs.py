@@ -204,6 +204,7 @@ def _write_object(output: Output, entry: JournalEntry) -> None:
         prompt=None if entry.request is None else entry.request.prompt,
         base_url=entry.base_url,
         attempt=entry.attempt,
+        purchases=entry.purchases,
         request_id=entry.request_id,
         reason=entry.reason,
         created_at=_iso(entry.created_at),

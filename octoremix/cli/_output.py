@@ -126,7 +126,7 @@ class Output:
         """Write an error, and what to do about it."""
         style = "bold red" if label == "error" else "bold yellow"
         line = Text.assemble((f"{label}:", style), " ", printable(message, _LONGEST_MESSAGE))
-        self.console.print(line, soft_wrap=True)
+        self.console.print(line, soft_wrap=not self.console.is_terminal)
         if hint:
             self.console.print(Text.assemble((" hint:", "bold"), " ", hint), soft_wrap=True)
 

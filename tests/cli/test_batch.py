@@ -277,7 +277,7 @@ def test_a_gateway_that_answers_524_is_not_asked_on(
     assert sum(method == "POST" for method, _ in server.requests) == 6
     assert "6 in doubt, 294 not submitted" in ended.err
     assert "it stopped buying: 6 jobs are in doubt" in ended.err
-    assert "the same command again submits the rest\n" in ended.err
+    assert "\nthen the same command again submits the rest\n" in ended.err
     said = {name["event"] for name in results(tmp_path / "list").values()}
     assert said == {"in_doubt", "not_submitted"}
     write("a new one, before those in doubt", *map(str, range(300)))

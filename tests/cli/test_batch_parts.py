@@ -41,11 +41,12 @@ def line(key: str, number: int = 1, prompt: str = "make it snow") -> Line:
     return Line(number, RemixRequest(video_id="video_1", prompt=prompt, key=key))
 
 
-def entry(key: str, status: str, took: float | None = None) -> JournalEntry:
+def entry(key: str, status: str, took: float | None = None, *, earlier: int = 0) -> JournalEntry:
     settled = None if took is None else NOON + timedelta(seconds=took)
     return JournalEntry(
         key=key,
         status=status,
+        purchases=earlier + (status != "refused"),
         video_id="video_1",
         model="m",
         base_url="https://gateway.example",
@@ -97,6 +98,14 @@ def test_what_earlier_runs_paid_counts_towards_the_most() -> None:
     planned = plan([line(key) for key in "abcde"], journal, retry_failed=False)
     paid = {most: planned.to_pay(most) for most in (None, 0, 2, 3, 4, 9)}
     assert paid == {None: 3, 0: 0, 2: 0, 3: 1, 4: 2, 9: 3}
+
+
+def test_a_job_that_was_bought_twice_counts_twice() -> None:
+    """What --retry-failed bought before uses up --max-jobs too, also where it is refused now."""
+    journal = [entry("a", "failed", earlier=1), entry("b", "refused", earlier=2)]
+    planned = plan([line(key) for key in "abc"], journal, retry_failed=True)
+    paid = {most: planned.to_pay(most) for most in (None, 4, 5, 6, 9)}
+    assert paid == {None: 3, 4: 0, 5: 1, 6: 2, 9: 3}
 
 
 def test_too_many_doubts_are_settled_first() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import subprocess
 import sys
@@ -133,12 +134,29 @@ def test_yes_buys_and_shows(
     """On a terminal the price is asked with what the key has left; then three lines live."""
     gateway = start_gateway(quota=20_000_000)
     jobs(12)
-    shown = terminal(gateway, *BATCH)
+    shown = terminal(gateway, *BATCH, "--report")
     shown.see("Buy 12 jobs? [y/N] ")
     assert "the key has 20,000,000 units of quota left" in shown.text
     shown.type("Yes\n")
     shown.see(" running")
     assert shown.end() == 0
     assert "12 of 12" in shown.text
-    assert shown.text.replace("\r", "").endswith("results.jsonl\nlist\n")
+    assert shown.text.replace("\r", "").endswith(
+        "results.jsonl\nthe page of it: list/report.html\nlist\n"
+    )
     assert max(map(len, shown.text.rpartition("12 of 12")[2].splitlines())) < 120
+
+
+def test_a_long_message_is_broken_between_words(
+    terminal: Any, gateway: Emulator, tmp_path: Path
+) -> None:
+    """On a terminal no word of an error is torn apart at the right edge."""
+    (tmp_path / "list.jsonl").write_text('{"video": "video_1", "prompt": "snow"}\n')
+    name = "a format of quite a long name " * 5
+    shown = terminal(gateway, "batch", "list.jsonl", "--format", name)
+    assert shown.end() == 2
+    lines = re.sub(r"\x1b\[[\d;]*m", "", shown.text.replace("\r", "")).splitlines()
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 80
+    message = f"error: --format must be csv or jsonl, not {name}"
+    assert " ".join(lines).split() == message.split()
