@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from attrs import field, frozen
@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 WaitStrategy = Callable[[RetryCallState], float]
+
+Sleep = Callable[[float], Awaitable[None]]
 
 
 def check_seconds(name: str, value: object, *, zero: bool = False, none: bool = False) -> None:
@@ -201,6 +203,7 @@ def retrying(
     policy: RetryPolicy,
     may_be_repeated: Callable[[BaseException], bool],
     wait: WaitStrategy | None = None,
+    sleep: Sleep = asyncio.sleep,
 ) -> AsyncRetrying:
     """Return what repeats one call as the policy says, and no sooner than an answer asks.
 
@@ -208,10 +211,11 @@ def retrying(
         policy: How often, and after which pauses.
         may_be_repeated: Whether an error is worth another attempt.
         wait: Other pauses than ``policy.wait``.
+        sleep: Waits for so many seconds.
     """
     strategy = policy.wait if wait is None else wait
     return AsyncRetrying(
-        sleep=asyncio.sleep,
+        sleep=sleep,
         wait=lambda state: _pause(strategy, state),
         stop=stop_after_attempt(policy.attempts),
         retry=retry_if_exception(may_be_repeated),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tenacity
 from aiohttp import web
 
 import octoremix
@@ -19,6 +20,9 @@ from octoremix._batch import saving
 from .scripted import reply
 from .shop import FILE, Shop, errors, keyed, open_shop, outcomes, remixes, session_at
 
+PATIENT = octoremix.RetryPolicy(
+    wait=tenacity.wait_fixed(100), content_wait=tenacity.wait_fixed(100), attempts=5
+)
 EMPTY = reply({"error": {"message": "gone", "type": "x"}}, status=404)
 
 
@@ -92,6 +96,49 @@ async def test_downloads_are_bounded_apart(tmp_path: Path) -> None:
         assert errors(await outcomes(batch)) == [""] * 7
     assert most == 2
     assert len(shop.posts) == 7
+
+
+async def test_a_download_that_waits_leaves_its_turn_to_others(tmp_path: Path) -> None:
+    """A result that lags behind its task holds nobody up, and takes its turn again after that."""
+    running = most = 0
+    lagging = ["task_0"] * 3
+
+    async def served(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(1)
+        running -= 1
+        late = any(request.path.endswith(f"/{name}.mp4") for name in lagging)
+        if late:
+            lagging.pop()
+        return web.Response(body=b"" if late else FILE, status=503 if late else 200)
+
+    async with open_shop(Shop(file=served), retry=PATIENT) as (octo, _):
+        began = asyncio.get_running_loop().time()
+        batch = octo.map(remixes(4), download_to=tmp_path, download_concurrency=1)
+        ended = [
+            (outcome.id, asyncio.get_running_loop().time() - began, outcome.error)
+            async for outcome in batch
+        ]
+    assert [error for *_, error in ended] == [None] * 4
+    assert [name for name, *_ in ended] == ["task_1", "task_2", "task_3", "task_0"]
+    assert ended[2][1] < 60
+    assert ended[3][1] > 300
+    assert most == 1
+
+
+async def test_a_batch_may_be_left_while_a_download_waits(tmp_path: Path) -> None:
+    """It gives up its turn once: what else the folder is for goes on one at a time."""
+    lagging = reply("", status=503)
+    async with open_shop(Shop(file=lagging), retry=PATIENT) as (octo, shop):
+        async with octo.map(remixes(2), download_to=tmp_path, download_concurrency=1) as batch:
+            waiting = asyncio.ensure_future(anext(batch))
+            await asyncio.sleep(60)
+            assert len(shop.fetched) == 2
+        with pytest.raises((StopAsyncIteration, octoremix.OctoremixError)):
+            await waiting
+    assert files(tmp_path) == []
 
 
 @pytest.mark.parametrize("journalled", [False, True])
@@ -306,7 +353,7 @@ async def test_what_is_stored_needs_no_gateway_but_for_its_file(tmp_path: Path) 
 def test_a_saver_shows_its_folder(tmp_path: Path) -> None:
     """The repr names where it saves to."""
 
-    async def never(*_: Any) -> Path:
+    async def never(*_: Any, **__: Any) -> Path:
         raise AssertionError
 
     saver = saving.Saver(tmp_path, "{id}.mp4", never, None, concurrency=1, overwrite=False)

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
+
+from attrs import define
 
 from .._names import Names, NameTemplate
 from ..errors import ConfigurationError, DownloadError, quoted
 from ..models import RemixRequest, Video
+from ..policies import Sleep
 
 __all__ = ["Saver"]
 
-Download = Callable[[Video, Path], Awaitable[Path]]
+
+class Download(Protocol):
+    """Fetches one video to a file, and waits by ``sleep`` where another attempt may help."""
+
+    def __call__(self, video: Video, path: Path, /, *, sleep: Sleep) -> Awaitable[Path]: ...
 
 
 class Place(Protocol):
@@ -37,6 +44,35 @@ class Places(Protocol):
     def downloaded(self, task_id: str, path: Path) -> None: ...
 
 
+@define(eq=False)
+class _Slot:
+    """One of the downloads at once; while it waits for its server, another has its turn."""
+
+    _slots: asyncio.Semaphore
+    _held: bool = False
+
+    async def __aenter__(self) -> Self:
+        await self._take()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._let_go()
+
+    async def sleep(self, seconds: float) -> None:
+        self._let_go()
+        await asyncio.sleep(seconds)
+        await self._take()
+
+    async def _take(self) -> None:
+        await self._slots.acquire()
+        self._held = True
+
+    def _let_go(self) -> None:
+        if self._held:
+            self._held = False
+            self._slots.release()
+
+
 class Saver:
     """Saves the videos of one batch.
 
@@ -49,7 +85,7 @@ class Saver:
         download: Fetches one video; a `DownloadError` by a `FileExistsError` if a file is in its
             place that must not be replaced.
         places: The journal, or ``None``.
-        concurrency: The most downloads at once.
+        concurrency: The most downloads at once, those not counted that wait for their server.
         overwrite: Whether a file may be replaced that is not of the batch's own.
 
     Raises:
@@ -96,7 +132,7 @@ class Saver:
         Raises:
             DownloadError: It could not be fetched or written.
         """
-        async with self._slots:
+        async with _Slot(self._slots) as slot:
             path, recorded = await self._saved_before(video.id)
             if path is not None and await asyncio.to_thread(path.is_file):
                 if self._places is not None and not recorded:
@@ -107,7 +143,7 @@ class Saver:
                 if self._places is not None:
                     await self._places.saving(video.id, path)
                 try:
-                    return await self._download(video, path)
+                    return await self._download(video, path, sleep=slot.sleep)
                 except DownloadError as error:
                     if not isinstance(error.__cause__, FileExistsError):
                         raise

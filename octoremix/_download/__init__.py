@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,7 +11,7 @@ from pathlib import Path
 from .._protocol import API
 from ..errors import DownloadError, quoted
 from ..models import TaskStatus, Video
-from ..policies import RetryPolicy
+from ..policies import RetryPolicy, Sleep
 from .answer import Opener, OpenStream
 from .body import Body
 from .file import Part, check_target, save
@@ -45,7 +46,13 @@ class Downloader:
         self._policy = policy
 
     async def download(
-        self, video: Video, target: Path, max_size: int | None = None, *, replace: bool = True
+        self,
+        video: Video,
+        target: Path,
+        max_size: int | None = None,
+        *,
+        replace: bool = True,
+        sleep: Sleep = asyncio.sleep,
     ) -> Path:
         """Fetch a completed video to a file.
 
@@ -54,6 +61,7 @@ class Downloader:
             target: The file.
             max_size: The most bytes, or ``None``.
             replace: Whether a file of that name is replaced.
+            sleep: Waits for so many seconds before another attempt.
 
         Raises:
             DownloadError: There is nothing to fetch, or it could not be fetched or written whole.
@@ -63,7 +71,8 @@ class Downloader:
 
         async def fetch(place: Place) -> Path:
             part = Part(target)
-            body = self._body(video, place, max_size, partial(in_thread, part.restart))
+            restart = partial(in_thread, part.restart)
+            body = self._body(video, place, max_size, restart, sleep)
             try:
                 await body.start()
                 return await save(body, part, target, replace=replace)
@@ -71,7 +80,7 @@ class Downloader:
                 place.spent = body.begun
                 await body.aclose()
 
-        return await self._search(video).run(fetch)
+        return await self._search(video, sleep).run(fetch)
 
     @asynccontextmanager
     async def open(
@@ -80,7 +89,7 @@ class Downloader:
         """Open a completed video for reading; see `download`."""
 
         async def begin(place: Place) -> Body:
-            body = self._body(video, place, max_size, None)
+            body = self._body(video, place, max_size, None, asyncio.sleep)
             try:
                 await body.start()
             except BaseException:
@@ -89,20 +98,20 @@ class Downloader:
                 raise
             return body
 
-        stream = DownloadStream(await self._search(video).run(begin))
+        stream = DownloadStream(await self._search(video, asyncio.sleep).run(begin))
         try:
             yield stream
         finally:
             await stream._close()
 
-    def _search(self, video: Video) -> Search:
+    def _search(self, video: Video, sleep: Sleep) -> Search:
         if video.status is not TaskStatus.COMPLETED:
             raise DownloadError(
                 f"task {quoted(video.id)} is {video.status}, so there is no video to download",
                 id=video.id,
             )
         content = Place(self._api.content(video.id).url)
-        return Search(video, content, self._retrieve, self._policy)
+        return Search(video, content, self._retrieve, self._policy, sleep)
 
     def _body(
         self,
@@ -110,6 +119,7 @@ class Downloader:
         place: Place,
         max_size: int | None,
         restart: Callable[[], Awaitable[None]] | None,
+        sleep: Sleep,
     ) -> Body:
         return Body(
             video.id,
@@ -117,4 +127,5 @@ class Downloader:
             self._policy,
             max_size=max_size,
             restart=restart,
+            sleep=sleep,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from http import HTTPStatus
@@ -17,7 +16,7 @@ from ..errors import (
     OctoremixError,
     TooLargeError,
 )
-from ..policies import RetryPolicy, pause_after
+from ..policies import RetryPolicy, Sleep, pause_after
 from .failures import is_passing, wait_after
 from .links import about, shown
 from .ranges import Validator, announced_length, continued_total, validator_of
@@ -43,6 +42,7 @@ class Body:
         policy: How many attempts in a row may be in vain.
         max_size: The most bytes, or ``None``.
         restart: Makes what was read so far undone, or ``None`` where that can't be.
+        sleep: Waits for so many seconds.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Body:
         *,
         max_size: int | None,
         restart: Callable[[], Awaitable[None]] | None,
+        sleep: Sleep,
     ) -> None:
         self.id = task_id
         self.url: str | None = None
@@ -62,6 +63,7 @@ class Body:
         self._policy = policy
         self._max_size = max_size
         self._restart = restart
+        self._sleep = sleep
         self._opened = AsyncExitStack()
         self._answer: Stream | None = None
         self._address = URL()
@@ -152,7 +154,7 @@ class Body:
                 raise error
             await self.aclose()
             wait = wait_after(self._policy, error)
-            await asyncio.sleep(pause_after(wait, self._failures, error))
+            await self._sleep(pause_after(wait, self._failures, error))
             try:
                 return await self._go_on()
             except OctoremixError as again:

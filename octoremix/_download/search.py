@@ -18,7 +18,7 @@ from ..errors import (
     quoted,
 )
 from ..models import TaskStatus, Video
-from ..policies import RetryPolicy, retrying
+from ..policies import RetryPolicy, Sleep, retrying
 from .answer import EXPIRED
 from .failures import is_busy, is_passing, wait_after
 from .links import Place, place_of, shown
@@ -43,6 +43,7 @@ class Search:
         content: The gateway's own place.
         retrieve: Asks for the task once more.
         policy: How often, and after which pauses.
+        sleep: Waits for so many seconds.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Search:
         content: Place,
         retrieve: Callable[[str], Awaitable[Video]],
         policy: RetryPolicy,
+        sleep: Sleep,
     ) -> None:
         link = place_of(video)
         self._id = video.id
@@ -58,6 +60,7 @@ class Search:
         self._places = [content] if link is None or link.is_same(content) else [link, content]
         self._retrieve = retrieve
         self._policy = policy
+        self._sleep = sleep
         self._may_refresh = True
 
     async def run(self, use: Callable[[Place], Awaitable[_T]]) -> _T:
@@ -109,7 +112,7 @@ class Search:
         return await attempts(once)
 
     def _retrying(self, may_be_repeated: Callable[[BaseException], bool]) -> AsyncRetrying:
-        return retrying(self._policy, may_be_repeated, self._wait)
+        return retrying(self._policy, may_be_repeated, self._wait, self._sleep)
 
     def _wait(self, state: RetryCallState) -> float:
         assert state.outcome is not None

@@ -33,9 +33,11 @@ def doubts_about(request: RemixRequest) -> list[str]:
     """Return what a channel will probably not like about a request, for a warning."""
     if not request.model.lower().startswith("grok"):
         return []
+    model = printable(request.model, 60)
     return [
-        f"{printable(request.model, 60)} takes {name} of {', '.join(known)}, "
-        f"not {quoted(request.extra.get(name), 60)}"
+        f"{model} takes {name} of {', '.join(known)}, not {quoted(request.extra[name], 60)}"
+        if name in request.extra
+        else f"{model} wants {name} in extra, one of {', '.join(known)}"
         for name, known in _GROK_FIELDS.items()
         if request.extra.get(name) not in known
     ]

@@ -47,6 +47,10 @@ _OTHERS_WAIT = "goes on, for others wait for the same key"
 _HALTED = "it was halted before it was sent, and nothing was bought"
 
 
+_MOST_WARNINGS = 100
+"""What a channel may not like is told of so many different values at most."""
+
+
 class Submitter:
     """Buys jobs, at most one POST for each that may have been charged.
 
@@ -83,6 +87,7 @@ class Submitter:
         self._slots = asyncio.Semaphore(concurrency)
         self._purchases: set[Purchase] = set()
         self._named: dict[str, Purchase] = {}
+        self._warned: set[str] = set()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -239,8 +244,7 @@ class Submitter:
                 return known
             if order.known_only:
                 raise NotSubmittedError("it was not bought before, and nothing is bought now")
-            for doubt in doubts_about(order.request):
-                log.warning("%s; the gateway decides", doubt)
+            self._warn(order.request)
             attempts = retrying(self._retry, self._may_be_repeated)
             try:
                 return await attempts(self._attempt, order)
@@ -251,6 +255,13 @@ class Submitter:
                     raise
                 # Whatever ended it after an attempt in doubt: nobody may take it for free.
                 raise purchase.doubt from error
+
+    def _warn(self, request: RemixRequest) -> None:
+        """Tell what a channel may not like, once: a batch has thousands of jobs of one kind."""
+        for doubt in doubts_about(request):
+            if doubt not in self._warned and len(self._warned) < _MOST_WARNINGS:
+                self._warned.add(doubt)
+                log.warning("%s; the gateway decides", doubt)
 
     def _may_be_repeated(self, error: BaseException) -> bool:
         purchase = current_purchase()

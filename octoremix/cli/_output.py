@@ -51,6 +51,7 @@ class Output:
         self.json = json
         self.verbose = verbose
         self.console = _StderrConsole(stderr=True, highlight=False)
+        self._hint = ""
         self._live: Live | None = None
         self._make_live: Callable[[], Live] | None = None
 
@@ -123,12 +124,13 @@ class Output:
         self.console.print(Text(text, style=style), soft_wrap=True)
 
     def complain(self, message: str, hint: str = "", label: str = "error") -> None:
-        """Write an error, and what to do about it."""
+        """Write an error, and what to do about it: once where several in a row have the same hint."""
         style = "bold red" if label == "error" else "bold yellow"
         line = Text.assemble((f"{label}:", style), " ", printable(message, _LONGEST_MESSAGE))
         self.console.print(line, soft_wrap=not self.console.is_terminal)
-        if hint:
+        if hint and hint != self._hint:
             self.console.print(Text.assemble((" hint:", "bold"), " ", hint), soft_wrap=True)
+        self._hint = hint
 
     def warn(self, message: str) -> None:
         """Write a warning."""

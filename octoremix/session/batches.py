@@ -116,8 +116,9 @@ class Batches(Results):
             max_in_doubt: The most jobs in doubt before nothing more is bought.
             max_jobs: The most jobs that are paid for, or ``None``. Each remix of a chain counts,
                 jobs in doubt count, and so do those of these keys that earlier runs with the same
-                journal have bought, each as often as it was bought: those of a list or another collection before anything is
-                bought, those of an iterator as they come. What is there is given back all the same.
+                journal have bought, each as often as it was bought: those of a list or another
+                collection before anything is bought, those of an iterator as they come. What is
+                there is given back all the same.
             retry_failed: See `submit`.
             deadline: See `submit`; of each job.
             download_to: A folder, made if it is missing, that each video is downloaded to as soon
@@ -125,7 +126,8 @@ class Batches(Results):
             name: What the files are called: ``{key}``, ``{id}``, ``{index}``, ``{video}``,
                 ``{model}`` and ``{prompt}`` stand for what belongs to the job.
             overwrite: Replace files of these names that the batch has not saved itself.
-            download_concurrency: The most downloads at once.
+            download_concurrency: The most downloads at once. One that waits for its server, since
+                the result lags behind its task, is not counted.
             on_progress: Called with every `BatchEvent`, in the event loop; it must not block.
 
         Raises:

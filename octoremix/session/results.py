@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from pathlib import Path
 from .._download import DownloadStream, check_target
 from ..futures import RemixFuture
 from ..models import TaskStatus, Video, check_task_id
-from ..policies import check_count
+from ..policies import Sleep, check_count
 from .core import SessionCore
 
 __all__ = ["Results"]
@@ -53,10 +54,13 @@ class Results(SessionCore):
         max_size: int | None = None,
         *,
         replace: bool = True,
+        sleep: Sleep = asyncio.sleep,
     ) -> Path:
         target = check_target(path)
         completed = await self._completed(video, max_size)
-        saved = await self._downloader.download(completed, target, max_size, replace=replace)
+        saved = await self._downloader.download(
+            completed, target, max_size, replace=replace, sleep=sleep
+        )
         if self._ledger is not None:
             self._ledger.downloaded(completed.id, saved)
         return saved
