@@ -22,22 +22,11 @@ from ..errors import printable
 from ._batch_order import Order, folder_of
 from ._batch_plan import Plan, described
 from ._batch_run import BatchRun
+from ._command import connected
 from ._exit import Code
 from ._input import InputError, Line, read_input
-from ._options import (
-    JSON,
-    APIKeyFile,
-    APIKeyOption,
-    BaseURL,
-    CAFile,
-    Connection,
-    PollEvery,
-    Proxy,
-    Timeout,
-    Verbose,
-    poll_policy,
-)
-from ._output import Output, OutputClosedError
+from ._options import PollEvery, Timeout, poll_policy
+from ._output import OutputClosedError
 from ._question import can_ask, confirmed
 from ._report import page_writer
 from ._results import check_unused
@@ -51,7 +40,9 @@ _PATIENCE = 10.0
 """Seconds that the answer about the key's quota may take."""
 
 
+@connected()
 def batch(
+    run: Run,
     source: Annotated[
         str,
         typer.Argument(
@@ -107,23 +98,12 @@ def batch(
     ] = False,
     timeout: Timeout = 3600.0,
     poll_every: PollEvery = None,
-    json: JSON = False,
-    verbose: Verbose = False,
-    base_url: BaseURL = None,
-    proxy: Proxy = None,
-    ca_file: CAFile = None,
-    api_key_file: APIKeyFile = None,
-    _api_key: APIKeyOption = None,
 ) -> None:
     """Buy all remixes of a list, and save their videos in a folder.
 
     The same command again goes on where it stopped: nothing is bought twice.
     Ctrl-C once finishes what runs and buys nothing more; twice detaches, and the jobs go on.
     """
-    connection = Connection(
-        base_url=base_url, proxy=proxy, ca_file=ca_file, api_key_file=api_key_file
-    )
-    run = Run(Output(json=json, verbose=verbose), connection)
     read = _read(run, source, out, format, model)
     if read is None:
         raise typer.Exit(run.exit_code)
@@ -143,7 +123,7 @@ def batch(
             await _dry_run(run, order)
             return
         write_page = page_writer() if report else None  # what is missing is told before it is paid
-        session = connection.session(
+        session = run.connection.session(
             run.output,
             poll_policy(timeout, poll_every),
             run.notice,
@@ -155,7 +135,7 @@ def batch(
             if done and write_page is not None:
                 page, _ = await asyncio.to_thread(write_page, order.folder, None)
                 run.output.note(f"the page of it: {printable(page)}")
-            if done and not json:
+            if done and not run.output.json:
                 run.output.write(printable(order.folder, 4096))
         finally:
             await session.aclose()

@@ -9,11 +9,9 @@ import typer
 
 from .. import Session, SQLiteJournal
 from ..errors import printable
+from ._command import connected
 from ._doubt_words import described, tell_how_to_settle, write_object
 from ._exit import Code
-from ._journal import JournalFile, Records
-from ._options import JSON, APIKeyFile, APIKeyOption, BaseURL, CAFile, Connection, Proxy, Verbose
-from ._output import Output
 from ._run import Run, execute
 from ._settle import POLLS, abandon, adopt, resubmit
 
@@ -23,7 +21,9 @@ doubts = typer.Typer(invoke_without_command=True)
 
 
 @doubts.callback()
+@connected(journal=True)
 def _list(
+    run: Run,
     context: typer.Context,
     evidence: Annotated[
         bool,
@@ -32,14 +32,6 @@ def _list(
             help="Look once at the key's own log for charges that belong to them.",
         ),
     ] = False,
-    journal: JournalFile = None,
-    json: JSON = False,
-    verbose: Verbose = False,
-    base_url: BaseURL = None,
-    proxy: Proxy = None,
-    ca_file: CAFile = None,
-    api_key_file: APIKeyFile = None,
-    _api_key: APIKeyOption = None,
 ) -> None:
     """List the jobs that may exist and may be billed, or settle one of them.
 
@@ -48,16 +40,9 @@ def _list(
     if context.invoked_subcommand is not None:
         _refuse_options(context)
         return
-    connection = Connection(
-        base_url=base_url,
-        proxy=proxy,
-        ca_file=ca_file,
-        api_key_file=api_key_file,
-        records=Records(journal),
-    )
 
     async def work(run: Run) -> None:
-        kept = connection.records.existing()
+        kept = run.connection.records.existing()
         if kept is None:
             run.output.note("nothing is in doubt: there is no journal yet")
             return
@@ -65,7 +50,7 @@ def _list(
             await _show(run, session, evidence=evidence)
             await _tell_others(run, session, kept)
 
-    raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), connection), work))
+    raise typer.Exit(execute(run, work))
 
 
 def _refuse_options(context: typer.Context) -> None:

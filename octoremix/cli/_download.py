@@ -19,20 +19,9 @@ from .. import (
     WaitError,
 )
 from ..errors import printable
+from ._command import connected
 from ._exit import Code
-from ._journal import JournalFile, NoJournal, Records
-from ._options import (
-    JSON,
-    APIKeyFile,
-    APIKeyOption,
-    BaseURL,
-    CAFile,
-    Connection,
-    Force,
-    Proxy,
-    Verbose,
-)
-from ._output import Output
+from ._options import Force
 from ._run import Run, execute
 from ._target import check_target, save, tell_saved
 from ._text import file_name
@@ -43,44 +32,32 @@ _LONGEST_LOOK = 30.0
 """Seconds to wait for what a task's own answer has told already."""
 
 
+@connected(journal=True, no_journal=True)
 def download(
+    run: Run,
     id: Annotated[str, typer.Argument(metavar="ID", help="The task whose video is wanted.")],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="The file. Default: ID.mp4, made safe."),
     ] = None,
     force: Force = False,
-    journal: JournalFile = None,
-    no_journal: NoJournal = False,
-    json: JSON = False,
-    verbose: Verbose = False,
-    base_url: BaseURL = None,
-    proxy: Proxy = None,
-    ca_file: CAFile = None,
-    api_key_file: APIKeyFile = None,
-    _api_key: APIKeyOption = None,
 ) -> None:
     """Fetch the video of a task that is done.
 
     The file is whole or not there. On stdout: its path.
     """
-    connection = Connection(
-        base_url=base_url,
-        proxy=proxy,
-        ca_file=ca_file,
-        api_key_file=api_key_file,
-        records=Records(journal, no_journal),
-    )
     target = Path(file_name(id)) if out is None else out
 
     async def work(run: Run) -> None:
         check_target(target, force=force)
-        kept = connection.records.existing()
+        kept = run.connection.records.existing()
         policy = PollPolicy(first_delay=0.0)
-        async with run.session(policy, kept, needed=journal is not None) as session:
+        async with run.session(
+            policy, kept, needed=run.connection.records.file is not None
+        ) as session:
             await _download(run, session, id, target, force=force)
 
-    raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), connection), work))
+    raise typer.Exit(execute(run, work))
 
 
 async def _download(run: Run, session: Session, id: str, target: Path, *, force: bool) -> None:

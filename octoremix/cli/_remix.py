@@ -21,23 +21,9 @@ from .. import (
     Video,
 )
 from ..errors import printable
+from ._command import connected
 from ._display import displayed
-from ._journal import JournalFile, NoJournal, Records
-from ._options import (
-    JSON,
-    APIKeyFile,
-    APIKeyOption,
-    BaseURL,
-    CAFile,
-    Connection,
-    Force,
-    PollEvery,
-    Proxy,
-    Timeout,
-    Verbose,
-    poll_policy,
-)
-from ._output import Output
+from ._options import Force, PollEvery, Timeout, poll_policy
 from ._run import Run, execute
 from ._target import check_target, save, tell_saved
 
@@ -46,7 +32,9 @@ __all__ = ["remix"]
 _DEFAULT_MODEL = str(fields(RemixRequest).model.default)
 
 
+@connected(journal=True, no_journal=True)
 def remix(
+    run: Run,
     video_id: Annotated[
         str, typer.Argument(metavar="VIDEO_ID", help="The video to remix: an id of the gateway's.")
     ],
@@ -84,30 +72,14 @@ def remix(
             rich_help_panel="Journal",
         ),
     ] = False,
-    journal: JournalFile = None,
-    no_journal: NoJournal = False,
     timeout: Timeout = 3600.0,
     poll_every: PollEvery = None,
-    json: JSON = False,
-    verbose: Verbose = False,
-    base_url: BaseURL = None,
-    proxy: Proxy = None,
-    ca_file: CAFile = None,
-    api_key_file: APIKeyFile = None,
-    _api_key: APIKeyOption = None,
 ) -> None:
     """Buy one remix of a video and wait until it is done.
 
     On stdout: the file with --out, the id with --no-wait, else the video's link.
     Ctrl-C ends the wait, not the job, and says how to take the wait up again.
     """
-    connection = Connection(
-        base_url=base_url,
-        proxy=proxy,
-        ca_file=ca_file,
-        api_key_file=api_key_file,
-        records=Records(journal, no_journal),
-    )
 
     async def work(run: Run) -> None:
         order = _Order(
@@ -119,13 +91,13 @@ def remix(
             wait=not no_wait,
             retry_failed=retry_failed,
         )
-        if no_journal and key is not None:
+        if run.connection.records.off and key is not None:
             raise ConfigurationError("--key needs the journal: leave out --no-journal")
         policy = poll_policy(timeout, poll_every)
-        async with run.session(policy, connection.records.for_purchases()) as session:
+        async with run.session(policy, run.connection.records.for_purchases()) as session:
             await _remix(run, session, order)
 
-    raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), connection), work))
+    raise typer.Exit(execute(run, work))
 
 
 @frozen(kw_only=True)

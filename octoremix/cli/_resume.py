@@ -7,23 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ._command import connected
 from ._doubt_words import tell_doubts
 from ._exit import Code
-from ._journal import JournalFile, Records
-from ._options import (
-    JSON,
-    APIKeyFile,
-    APIKeyOption,
-    BaseURL,
-    CAFile,
-    Connection,
-    PollEvery,
-    Proxy,
-    Timeout,
-    Verbose,
-    poll_policy,
-)
-from ._output import Output
+from ._options import PollEvery, Timeout, poll_policy
 from ._run import Run, execute
 from ._target import make_folder
 from ._watch import Watch
@@ -31,7 +18,9 @@ from ._watch import Watch
 __all__ = ["resume"]
 
 
+@connected(journal=True)
 def resume(
+    run: Run,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -40,31 +29,16 @@ def resume(
     ] = None,
     timeout: Timeout = 3600.0,
     poll_every: PollEvery = None,
-    journal: JournalFile = None,
-    json: JSON = False,
-    verbose: Verbose = False,
-    base_url: BaseURL = None,
-    proxy: Proxy = None,
-    ca_file: CAFile = None,
-    api_key_file: APIKeyFile = None,
-    _api_key: APIKeyOption = None,
 ) -> None:
     """Follow the jobs of the journal that nobody follows any more.
 
     On stdout, as each one ends: its id, status and link, or file with --out, separated by tabs.
     What is in doubt is told, and makes the exit code 4.
     """
-    connection = Connection(
-        base_url=base_url,
-        proxy=proxy,
-        ca_file=ca_file,
-        api_key_file=api_key_file,
-        records=Records(journal),
-    )
 
     async def work(run: Run) -> None:
         policy = poll_policy(timeout, poll_every, first_delay=0.0)
-        kept = connection.records.existing()
+        kept = run.connection.records.existing()
         if kept is None:
             run.output.note("nothing is unfinished: there is no journal yet")
             return
@@ -75,7 +49,7 @@ def resume(
             doubts = await session.in_doubt()
             if doubts:
                 run.code(Code.IN_DOUBT)
-                tell_doubts(run.output, connection, doubts)
+                tell_doubts(run.output, run.connection, doubts)
             others = len(await session.history(states=["intent", "submitted"])) - len(futures)
             if others:
                 jobs = "1 job is" if others == 1 else f"{others} jobs are"
@@ -84,4 +58,4 @@ def resume(
                 run.output.note("nothing is unfinished" if not doubts else "nothing else is open")
             await Watch(run, session, out).follow(futures)
 
-    raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), connection), work))
+    raise typer.Exit(execute(run, work))

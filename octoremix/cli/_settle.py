@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,11 +21,9 @@ from .. import (
     WaitError,
 )
 from ..errors import printable, quoted
+from ._command import connected
 from ._doubt_words import described
 from ._exit import Code
-from ._journal import JournalFile, Records
-from ._options import JSON, APIKeyFile, APIKeyOption, BaseURL, CAFile, Connection, Proxy, Verbose
-from ._output import Output
 from ._run import Run, execute
 
 __all__ = ["POLLS", "abandon", "adopt", "resubmit"]
@@ -40,7 +37,9 @@ Key = Annotated[str, typer.Argument(metavar="KEY", help="The job, as `octoremix 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 
 
+@connected(journal=True)
 def adopt(
+    run: Run,
     key: Key,
     task_id: Annotated[
         str, typer.Argument(metavar="TASK_ID", help="Its task, as the OctopusX console shows it.")
@@ -48,20 +47,11 @@ def adopt(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Also if it is said to remix another video.")
     ] = False,
-    journal: JournalFile = None,
-    json: JSON = False,
-    verbose: Verbose = False,
-    base_url: BaseURL = None,
-    proxy: Proxy = None,
-    ca_file: CAFile = None,
-    api_key_file: APIKeyFile = None,
-    _api_key: APIKeyOption = None,
 ) -> None:
     """Settle a doubt: the job was bought, and this is its task.
 
     On stdout: its id. The task is asked for first: one that does not exist changes nothing.
     """
-    run = _run(journal, json, verbose, base_url, proxy, ca_file, api_key_file)
 
     async def work(run: Run) -> None:
         async with _doubt(run, key) as (session, doubt):
@@ -81,23 +71,12 @@ def adopt(
     raise typer.Exit(execute(run, work))
 
 
-def resubmit(
-    key: Key,
-    yes: Yes = False,
-    journal: JournalFile = None,
-    json: JSON = False,
-    verbose: Verbose = False,
-    base_url: BaseURL = None,
-    proxy: Proxy = None,
-    ca_file: CAFile = None,
-    api_key_file: APIKeyFile = None,
-    _api_key: APIKeyOption = None,
-) -> None:
+@connected(journal=True)
+def resubmit(run: Run, key: Key, yes: Yes = False) -> None:
     """Settle a doubt: buy the job once more, which pays twice if it was bought.
 
     It asks before it buys. On stdout: the id.
     """
-    run = _run(journal, json, verbose, base_url, proxy, ca_file, api_key_file)
     found: list[InDoubt] = []
 
     async def look(run: Run) -> None:
@@ -119,22 +98,12 @@ def resubmit(
     raise typer.Exit(int(run.exit_code))
 
 
-def abandon(
-    key: Key,
-    journal: JournalFile = None,
-    json: JSON = False,
-    verbose: Verbose = False,
-    base_url: BaseURL = None,
-    proxy: Proxy = None,
-    ca_file: CAFile = None,
-    api_key_file: APIKeyFile = None,
-    _api_key: APIKeyOption = None,
-) -> None:
+@connected(journal=True)
+def abandon(run: Run, key: Key) -> None:
     """Settle a doubt: give the job up, whatever became of it.
 
     Its key buys nothing any more, but with `octoremix remix --key KEY --retry-failed`.
     """
-    run = _run(journal, json, verbose, base_url, proxy, ca_file, api_key_file)
 
     async def work(run: Run) -> None:
         async with _doubt(run, key) as (session, doubt):
@@ -143,25 +112,6 @@ def abandon(
             run.output.event("abandoned", key=doubt.key)
 
     raise typer.Exit(execute(run, work))
-
-
-def _run(
-    journal: Path | None,
-    json: bool,
-    verbose: bool,
-    base_url: str | None,
-    proxy: str | None,
-    ca_file: Path | None,
-    api_key_file: Path | None,
-) -> Run:
-    connection = Connection(
-        base_url=base_url,
-        proxy=proxy,
-        ca_file=ca_file,
-        api_key_file=api_key_file,
-        records=Records(journal),
-    )
-    return Run(Output(json=json, verbose=verbose), connection)
 
 
 @contextlib.asynccontextmanager

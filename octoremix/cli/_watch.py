@@ -11,22 +11,9 @@ from attrs import frozen
 
 from .. import OctoremixError, RemixFuture, Session, Video
 from ..errors import printable
+from ._command import connected
 from ._display import Display, displayed
-from ._journal import JournalFile, NoJournal, Records
-from ._options import (
-    JSON,
-    APIKeyFile,
-    APIKeyOption,
-    BaseURL,
-    CAFile,
-    Connection,
-    PollEvery,
-    Proxy,
-    Timeout,
-    Verbose,
-    poll_policy,
-)
-from ._output import Output
+from ._options import PollEvery, Timeout, poll_policy
 from ._run import Run, all_of, execute
 from ._target import save
 from ._text import file_name
@@ -36,41 +23,28 @@ __all__ = ["Watch", "watch"]
 FOOTER = "Ctrl-C ends the watch, not the jobs"
 
 
+@connected(journal=True, no_journal=True)
 def watch(
+    run: Run,
     ids: Annotated[list[str], typer.Argument(metavar="ID", help="The tasks to follow.")],
     timeout: Timeout = 3600.0,
     poll_every: PollEvery = None,
-    journal: JournalFile = None,
-    no_journal: NoJournal = False,
-    json: JSON = False,
-    verbose: Verbose = False,
-    base_url: BaseURL = None,
-    proxy: Proxy = None,
-    ca_file: CAFile = None,
-    api_key_file: APIKeyFile = None,
-    _api_key: APIKeyOption = None,
 ) -> None:
     """Follow tasks until all of them are done.
 
     On stdout, as each one ends: its id, status and link, separated by tabs.
     """
-    connection = Connection(
-        base_url=base_url,
-        proxy=proxy,
-        ca_file=ca_file,
-        api_key_file=api_key_file,
-        records=Records(journal, no_journal),
-    )
 
     async def work(run: Run) -> None:
         policy = poll_policy(timeout, poll_every, first_delay=0.0)
-        kept = connection.records.existing()
-        async with run.session(policy, kept, needed=journal is not None) as session:
+        records = run.connection.records
+        needed = records.file is not None
+        async with run.session(policy, records.existing(), needed=needed) as session:
             # A malformed id is found before any is asked for.
             futures = [session.track(task_id) for task_id in dict.fromkeys(ids)]
             await Watch(run, session).follow(futures)
 
-    raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), connection), work))
+    raise typer.Exit(execute(run, work))
 
 
 @frozen

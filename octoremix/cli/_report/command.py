@@ -10,16 +10,7 @@ import typer
 
 from ... import ConfigurationError, OctoremixError
 from ...errors import printable
-from .._options import (
-    JSON,
-    APIKeyFile,
-    APIKeyOption,
-    BaseURL,
-    CAFile,
-    Connection,
-    Proxy,
-    Verbose,
-)
+from .._command import connected
 from .._output import Output
 from .._run import Run, execute
 from .figures import GROUPS, summary_of
@@ -32,7 +23,9 @@ from .writing import write_report
 __all__ = ["report"]
 
 
+@connected()
 def report(
+    run: Run,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a batch.")],
     sources: Annotated[
         bool,
@@ -46,22 +39,12 @@ def report(
             "--out", "-o", metavar="FILE", help="The page, in that folder. Default: report.html."
         ),
     ] = None,
-    json: JSON = False,
-    verbose: Verbose = False,
-    base_url: BaseURL = None,
-    proxy: Proxy = None,
-    ca_file: CAFile = None,
-    api_key_file: APIKeyFile = None,
-    _api_key: APIKeyOption = None,
 ) -> None:
     """Make a page that shows a batch: each source beside its remix.
 
     The page lies beside the videos and needs nothing else: no network, no key.
     An earlier one is replaced. On stdout: its path.
     """
-    connection = Connection(
-        base_url=base_url, proxy=proxy, ca_file=ca_file, api_key_file=api_key_file
-    )
 
     async def work(run: Run) -> None:
         batch = await asyncio.to_thread(read_jobs, folder)
@@ -71,7 +54,7 @@ def report(
         page, batch = await asyncio.to_thread(write_report, folder, out)
         _tell(run.output, page, batch)
 
-    raise typer.Exit(execute(Run(Output(json=json, verbose=verbose), connection), work))
+    raise typer.Exit(execute(run, work))
 
 
 async def _fetch(run: Run, folder: Path, batch: ReportBatch) -> None:
