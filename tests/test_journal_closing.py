@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import octoremix
+from octoremix._journal import writer
 
 from .journals import Disk, disk, io_error, path, query, session, states
 from .scripted import ScriptedGateway, after, task
@@ -17,8 +18,13 @@ from .scripted import ScriptedGateway, after, task
 __all__ = ["disk", "path"]
 
 
-async def test_the_history_is_told_while_others_go_on_writing(path: Path) -> None:
+async def test_the_history_is_told_while_others_go_on_writing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`history` waits for what was recorded before it, not until nobody records any more."""
+    monkeypatch.setattr(
+        writer, "PAUSE", 0
+    )  # in a loop that is never idle virtual time stands still
     async with ScriptedGateway() as gateway, session(gateway, path) as octo:
         assert octo._ledger is not None
         asking = asyncio.ensure_future(octo.history())
