@@ -143,5 +143,5 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """The measurements that the project holds itself to, as one table."""
-    session.install("-e", ".")
+    session.install("-e", ".[cli]", *_group("browser"))
     session.run("python", "benchmarks/run.py", *session.posargs)

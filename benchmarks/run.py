@@ -14,11 +14,19 @@ import time
 import imports
 import jobs
 import journal
+import page
 import polls
 import tasks
 from figures import heading, row
 
-SUBJECTS = {"polls": polls, "tasks": tasks, "jobs": jobs, "journal": journal, "imports": imports}
+SUBJECTS = {
+    "polls": polls,
+    "tasks": tasks,
+    "jobs": jobs,
+    "journal": journal,
+    "page": page,
+    "imports": imports,
+}
 
 
 def main() -> int:
