@@ -157,10 +157,9 @@ class Buyer:
 
 
 def _keys_of_our_own() -> Iterator[str]:
-    """Yield keys that nobody else makes; in order, so that the journal finds neighbours together."""
-    token = secrets.token_hex(12)
-    for number in itertools.count(1):
-        yield f"{token}-{number:06}"
+    """Return keys that nobody else makes; in order, so that the journal has neighbours together."""
+    numbered = f"{secrets.token_hex(12)}-{{:06}}"
+    return map(numbered.format, itertools.count(1))
 
 
 def seconds_left(loop: asyncio.AbstractEventLoop, end: float | None) -> float | None:
