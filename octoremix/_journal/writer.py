@@ -38,7 +38,7 @@ PAUSE = 0.004
 A thread waits for its turn several times in a commit, and the event loop pays for each.
 """
 
-THICK = 16
+THICK = 32
 """Records in one commit from which on they come thick."""
 
 _AT_ONCE = 16
