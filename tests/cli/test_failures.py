@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 
 import octoremix as library
+from octoremix.cli._output import Output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,6 +94,23 @@ def test_an_unreachable_gateway_is_told(octoremix: Run, monkeypatch: pytest.Monk
         ended = octoremix("download", "video_1", "--base-url", f"http://127.0.0.1:{port}")
     assert ended.code == 1
     assert "hint: check the network, --base-url and --proxy" in ended.err
+
+
+def test_what_helps_several_errors_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Errors in a row that have one remedy are followed by it once, others by their own."""
+    output = Output()
+    for number, hint in enumerate(["look", "look", "wait", "", "wait"]):
+        output.complain(f"failure {number}", hint)
+    assert capsys.readouterr().err.splitlines() == [
+        "error: failure 0",
+        " hint: look",
+        "error: failure 1",
+        "error: failure 2",
+        " hint: wait",
+        "error: failure 3",
+        "error: failure 4",
+        " hint: wait",
+    ]
 
 
 @pytest.mark.parametrize("words", [("remix", "v", "-p", "x"), ("watch",)])
