@@ -57,16 +57,25 @@ class Queries:
         permit: Waits until one may be sent; a poll that is sent here has its permit already.
         retry: When one query of a caller's is repeated; a poll is repeated by the schedule.
         timeout: Seconds that one query of a caller's may take; a poll is timed by the poller.
+        record: Told of every final answer to a query of a caller's, or ``None``.
     """
 
     def __init__(
-        self, api: API, send: Send, permit: Permit, retry: RetryPolicy, *, timeout: float
+        self,
+        api: API,
+        send: Send,
+        permit: Permit,
+        retry: RetryPolicy,
+        *,
+        timeout: float,
+        record: Callable[[Reading], None] | None = None,
     ) -> None:
         self._api = api
         self._send = send
         self._permit = permit
         self._retry = retry
         self._timeout = timeout
+        self._note = record
 
     async def retrieve(self, task_id: str) -> Video:
         """Ask for a task once, and again where that may help.
@@ -76,6 +85,8 @@ class Queries:
         """
         attempts = retrying(self._retry, may_be_repeated)
         reading: Reading = await attempts(self._ask, self._api.query, task_id, self._timeout)
+        if self._note is not None and reading.status.terminal and not _lacks_link(reading):
+            self._note(reading)
         return reading.video
 
     async def usage(self) -> KeyUsage:
@@ -125,8 +136,7 @@ class Queries:
             if record is None:
                 raise
             return record
-        done = reading.status is TaskStatus.COMPLETED and reading.video.url is None
-        if done or (stalled and reading is last):
+        if _lacks_link(reading) or (stalled and reading is last):
             return _judged(reading, await self._record(task_id, until))
         return reading
 
@@ -158,6 +168,11 @@ class Queries:
         except OctoremixError as error:
             error.id = task_id
             raise
+
+
+def _lacks_link(reading: Reading) -> bool:
+    """Whether a finished task has no result, so that the older route may know better."""
+    return reading.status is TaskStatus.COMPLETED and reading.video.url is None
 
 
 def _judged(reading: Reading, record: Reading | None) -> Reading:

@@ -117,6 +117,56 @@ async def test_an_intent_of_a_dead_process_is_in_doubt(
     assert "snow" not in repr(doubt)
 
 
+@pytest.mark.parametrize("status", ["completed", "failed", "cancelled", "expired"])
+async def test_an_end_that_a_query_tells_is_kept(path: Path, status: str) -> None:
+    """A process that only asks, and follows nothing, knows the end for all that share the journal."""
+    link = {"url": "https://cdn.example/1.mp4"} if status == "completed" else {}
+    polls = [task("processing"), task(status, **link)]
+    async with ScriptedGateway(polls=polls) as gateway, session(gateway, path) as dead:
+        await buy(dead, "a")
+        await die(dead)
+        async with session(gateway, path) as octo:
+            await octo.retrieve("task_1")
+            assert [each.status for each in await octo.history()] == ["submitted"]
+            video = await octo.retrieve("task_1")
+            (found,) = await octo.history()
+            assert found.status == status
+            assert found.video == video
+            assert await octo.resume() == []
+            calls = len(gateway.calls)
+            if status == "completed":
+                assert await (await buy(octo, "a")) == video
+            else:
+                with pytest.raises(octoremix.RemixError):
+                    await buy(octo, "a")
+            assert len(gateway.calls) == calls
+
+
+async def test_an_end_without_a_result_is_left_to_the_poller(path: Path) -> None:
+    """The older route may know that a finished task without a link has failed; a query asks once."""
+    async with ScriptedGateway(polls=[task("completed")]) as gateway:
+        async with session(gateway, path) as octo:
+            future = await buy(octo, "a")
+            future.detach()
+            assert (await octo.retrieve("task_1")).url is None
+            await octo.history()
+    assert states(path) == {"a": "submitted"}
+
+
+async def test_a_video_that_only_a_download_asked_for_is_kept(path: Path, tmp_path: Path) -> None:
+    """What is saved by its id alone is known to be, without anybody following its task."""
+    async with ScriptedGateway() as gateway:
+        link = f"{gateway.url}/files/1.mp4"
+        gateway.polls = [task("completed", url=link)]
+        gateway.contents = [reply(b"\x00\x00\x00\x18ftypmp42" + bytes(100))]
+        async with session(gateway, path) as octo:
+            (await buy(octo, "a")).detach()
+            await octo.download("task_1", tmp_path / "a.mp4")
+            await octo.history()
+    assert (await entry(path, "a")).path == str(tmp_path / "a.mp4")
+    assert states(path) == {"a": "downloaded"}
+
+
 async def test_other_gateways_are_left_alone_and_named(
     path: Path, gateway: ScriptedGateway, caplog: pytest.LogCaptureFixture
 ) -> None:

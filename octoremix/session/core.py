@@ -122,7 +122,10 @@ class SessionCore:
         pace = self._pace
         notify = None if self._on_event is None else self._notify
         send = self._transport.send
-        self._queries = Queries(self._api, send, permit, retry, timeout=request_timeout)
+        record = None if self._ledger is None else self._ledger.ended
+        self._queries = Queries(
+            self._api, send, permit, retry, timeout=request_timeout, record=record
+        )
         self._poller = Poller(
             self._queries.poll,
             poll,
@@ -130,7 +133,7 @@ class SessionCore:
             request_timeout=request_timeout,
             max_tasks=max_tasks,
             notify=notify,
-            record=None if self._ledger is None else self._ledger.ended,
+            record=record,
         )
         self._submitter = Submitter(
             self._api,
