@@ -359,6 +359,16 @@ class Reading:
         self.floor = 0.0
         self._video: Video | None = None
 
+    @classmethod
+    def of(cls, video: Video) -> Reading:
+        """Return the answer that a snapshot was made of.
+
+        Raises:
+            ValueError: It was made of none, by a caller.
+        """
+        document = dict(video.raw)
+        return cls(json.dumps(document, default=str).encode(), document, video.id)
+
     def __repr__(self) -> str:
         return f"<Reading {self.status}>"
 

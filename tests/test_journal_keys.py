@@ -302,7 +302,7 @@ async def test_a_stored_result_needs_no_request(path: Path, tmp_path: Path) -> N
                 assert len(gateway.calls) == calls
                 assert states(path) == {"a": state}
                 assert octo._ledger is not None
-                octo._ledger.downloaded("task_1", tmp_path / "snow\udcff.mp4")
+                octo._ledger.downloaded(found, tmp_path / "snow\udcff.mp4")
     found_entry = await entry(path, "a")
     assert found_entry.path == str(tmp_path / "snow\\udcff.mp4")
     assert found_entry.downloaded_at is not None

@@ -21,6 +21,7 @@ __all__ = ["path"]
 ACCEPTED = task("queued")
 MISSING = reply({"code": "task_not_exist", "message": "no", "data": None}, status=400)
 REFUSED = reply({"code": "invalid_request", "message": "no", "data": None}, status=400)
+FILE = reply(b"\x00\x00\x00\x18ftypmp42" + bytes(100))
 
 
 async def buy(octo: octoremix.Session, key: str | None = "a", **more: Any) -> octoremix.RemixFuture:
@@ -153,18 +154,37 @@ async def test_an_end_without_a_result_is_left_to_the_poller(path: Path) -> None
     assert states(path) == {"a": "submitted"}
 
 
-async def test_a_video_that_only_a_download_asked_for_is_kept(path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("linked", [True, False])
+async def test_a_video_that_only_a_download_asked_for_is_kept(
+    path: Path, tmp_path: Path, linked: bool
+) -> None:
     """What is saved by its id alone is known to be, without anybody following its task."""
     async with ScriptedGateway() as gateway:
-        link = f"{gateway.url}/files/1.mp4"
-        gateway.polls = [task("completed", url=link)]
-        gateway.contents = [reply(b"\x00\x00\x00\x18ftypmp42" + bytes(100))]
+        link = {"url": f"{gateway.url}/files/1.mp4"} if linked else {}
+        gateway.polls = [task("completed", **link)]
+        gateway.contents = [FILE]
         async with session(gateway, path) as octo:
             (await buy(octo, "a")).detach()
             await octo.download("task_1", tmp_path / "a.mp4")
             await octo.history()
+            assert (await buy(octo, "a")).status == "completed"
     assert (await entry(path, "a")).path == str(tmp_path / "a.mp4")
     assert states(path) == {"a": "downloaded"}
+
+
+@pytest.mark.parametrize("raw", [{}, {"status": ["no"]}, {"status": "completed", 1: {2}}])
+async def test_a_snapshot_of_ones_own_tells_no_end_but_what_it_holds(
+    path: Path, tmp_path: Path, raw: dict[Any, Any]
+) -> None:
+    """A `Video` that a caller has made is saved, whatever its ``raw``."""
+    async with ScriptedGateway() as gateway:
+        gateway.contents = [FILE]
+        async with session(gateway, path) as octo:
+            (await buy(octo, "a")).detach()
+            video = octoremix.Video(id="task_1", status=octoremix.TaskStatus.COMPLETED, raw=raw)
+            await octo.download(video, tmp_path / "a.mp4")
+            await octo.history()
+    assert states(path) == {"a": "downloaded" if "completed" in raw.values() else "submitted"}
 
 
 async def test_other_gateways_are_left_alone_and_named(

@@ -117,7 +117,7 @@ async def test_no_step_of_a_job_reads_all_jobs(tmp_path: Path) -> None:
         await octo.in_doubt()
         await future
         assert octo._ledger is not None
-        octo._ledger.downloaded(future.id, tmp_path / "a.mp4")
+        octo._ledger.downloaded(await future, tmp_path / "a.mp4")
         await octo._ledger.flush()
         connection.set_trace_callback(None)
         asked = [line for line in ran if line.startswith(("SELECT", "UPDATE")) and "job" in line]

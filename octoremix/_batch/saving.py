@@ -41,7 +41,7 @@ class Places(Protocol):
 
     def saving(self, task_id: str, path: Path) -> Awaitable[None]: ...
 
-    def downloaded(self, task_id: str, path: Path) -> None: ...
+    def downloaded(self, video: Video, path: Path) -> None: ...
 
 
 @define(eq=False)
@@ -136,7 +136,7 @@ class Saver:
             path, recorded = await self._saved_before(video.id)
             if path is not None and await asyncio.to_thread(path.is_file):
                 if self._places is not None and not recorded:
-                    self._places.downloaded(video.id, path)
+                    self._places.downloaded(video, path)
                 return path
             while True:
                 path = path or await self._new_place(video, request, index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .._wire import Reading
 from ..errors import JournalError, printable
-from ..models import RemixRequest
+from ..models import RemixRequest, TaskStatus, Video
 from ..records import InDoubt
 from .bulk import Bulk
 from .jobs import Claim, Job, Place
@@ -110,10 +111,14 @@ class Ledger:
         """Record how a task ended; nobody waits for it."""
         self._later(lambda store: store.ended(reading), reading.task_id)
 
-    def downloaded(self, task_id: str, path: Path) -> None:
-        """Record where a video was saved; nobody waits for it."""
+    def downloaded(self, video: Video, path: Path) -> None:
+        """Record where a video was saved, and so that its task has ended; nobody waits for it."""
+        with contextlib.suppress(ValueError):
+            reading = Reading.of(video)
+            if reading.status is TaskStatus.COMPLETED:
+                self.ended(reading)
         shown = _as_text(path)
-        self._later(lambda store: store.downloaded(task_id, shown), task_id)
+        self._later(lambda store: store.downloaded(video.id, shown), video.id)
 
     def saving(self, task_id: str, path: Path) -> asyncio.Future[None]:
         """Record where a video is going to be saved."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import (
-    JournalError,
     OctoremixError,
     PollPolicy,
     RemixError,
     Session,
     TaskStatus,
     Video,
-    WaitError,
 )
 from ..errors import printable
 from ._command import connected
@@ -27,9 +24,6 @@ from ._target import check_target, save, tell_saved
 from ._text import file_name
 
 __all__ = ["download"]
-
-_LONGEST_LOOK = 30.0
-"""Seconds to wait for what a task's own answer has told already."""
 
 
 @connected(journal=True, no_journal=True)
@@ -50,11 +44,9 @@ def download(
 
     async def work(run: Run) -> None:
         check_target(target, force=force)
-        kept = run.connection.records.existing()
-        policy = PollPolicy(first_delay=0.0)
-        async with run.session(
-            policy, kept, needed=run.connection.records.file is not None
-        ) as session:
+        records = run.connection.records
+        needed = records.file is not None
+        async with run.session(PollPolicy(), records.existing(), needed=needed) as session:
             await _download(run, session, id, target, force=force)
 
     raise typer.Exit(execute(run, work))
@@ -66,8 +58,6 @@ async def _download(run: Run, session: Session, id: str, target: Path, *, force:
         if not video.status.terminal:
             _unfinished(run, video)
             return
-        if run.journalled:
-            await _keep_end(run, session, id)
         if video.status is not TaskStatus.COMPLETED:
             raise _no_video(video)
         await save(session, video, target, force=force)
@@ -75,18 +65,6 @@ async def _download(run: Run, session: Session, id: str, target: Path, *, force:
         run.failed(error, id)
         return
     tell_saved(run.output, video, target)
-
-
-async def _keep_end(run: Run, session: Session, id: str) -> None:
-    """Record the end of a job that nobody followed so far, before its download is."""
-    try:
-        waiting = await session.history(states=["submitted"])
-    except JournalError as error:
-        run.output.warn(str(error))
-        return
-    if any(entry.id == id for entry in waiting):
-        with contextlib.suppress(RemixError, WaitError):  # the caller has seen for itself
-            await session.track(id).wait(_LONGEST_LOOK)
 
 
 def _unfinished(run: Run, video: Video) -> None:

@@ -62,7 +62,7 @@ class Results(SessionCore):
             completed, target, max_size, replace=replace, sleep=sleep
         )
         if self._ledger is not None:
-            self._ledger.downloaded(completed.id, saved)
+            self._ledger.downloaded(completed, saved)
         return saved
 
     @asynccontextmanager
