@@ -11,6 +11,7 @@ import pytest
 
 import octoremix
 from octoremix._journal import writer
+from octoremix._journal.store import Store
 
 from .journals import Disk, disk, io_error, path, query, session, states
 from .scripted import ScriptedGateway, after, task
@@ -107,3 +108,15 @@ async def test_a_record_that_fits_no_more_holds_nothing_up(
                 await octo.submit("video_1", prompt="rain", key="l")
             assert "fits the journal no more" in caplog.text
             assert states(path) == {"l": "submitted"}
+
+
+async def test_a_closing_waits_for_those_who_are_still_being_told(path: Path) -> None:
+    """All is on disk, and a part of it is not told yet: nobody is left waiting."""
+    writing = writer.Writer(
+        lambda: Store(path, "https://gateway.test", store_prompts=True, busy_timeout=1)
+    )
+    records = [writing.run(lambda _: "told") for _ in range(40)]
+    await records[0]
+    assert not records[-1].done()
+    await writing.aclose()
+    assert [record.result() for record in records] == ["told"] * 40
