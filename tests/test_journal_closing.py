@@ -123,8 +123,8 @@ async def test_a_closing_waits_for_those_who_are_still_being_told(path: Path) ->
     writing = writer.Writer(
         lambda: Watched(path, "https://gateway.test", store_prompts=True, busy_timeout=1)
     )
-    records.extend(writing.run(lambda _: "told") for _ in range(400))
+    records.extend(writing.run(lambda _: "told") for _ in range(1_000))
     await records[0]
     assert not records[-1].done()
     await writing.aclose()
-    assert waiting == [False] * 400
+    assert waiting == [False] * 1_000
