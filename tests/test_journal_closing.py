@@ -112,19 +112,14 @@ async def test_a_record_that_fits_no_more_holds_nothing_up(
 
 async def test_a_closing_waits_for_those_who_are_still_being_told(path: Path) -> None:
     """All is on disk, and a part of it is not told yet: the store is closed after that."""
-    waiting: list[bool] = []
-    records: list[asyncio.Future[str]] = []
-
-    class Watched(Store):
-        def close(self) -> None:
-            waiting.extend(not record.done() for record in records)
-            super().close()
-
     writing = writer.Writer(
-        lambda: Watched(path, "https://gateway.test", store_prompts=True, busy_timeout=1)
+        lambda: Store(path, "https://gateway.test", store_prompts=True, busy_timeout=1)
     )
-    records.extend(writing.run(lambda _: "told") for _ in range(1_000))
+    records = [writing.run(lambda _: "told") for _ in range(400)]
     await records[0]
     assert not records[-1].done()
-    await writing.aclose()
-    assert waiting == [False] * 1_000
+    closing = asyncio.ensure_future(writing.aclose())
+    while not writing._closed:
+        await asyncio.sleep(0)
+    assert [record.done() for record in records] == [True] * 400
+    await closing
