@@ -11,7 +11,6 @@ import pytest
 
 import octoremix
 from octoremix._journal import writer
-from octoremix._journal.store import Store
 
 from .journals import Disk, disk, io_error, path, query, session, states
 from .scripted import ScriptedGateway, after, task
@@ -108,18 +107,3 @@ async def test_a_record_that_fits_no_more_holds_nothing_up(
                 await octo.submit("video_1", prompt="rain", key="l")
             assert "fits the journal no more" in caplog.text
             assert states(path) == {"l": "submitted"}
-
-
-async def test_a_closing_waits_for_those_who_are_still_being_told(path: Path) -> None:
-    """All is on disk, and a part of it is not told yet: the store is closed after that."""
-    writing = writer.Writer(
-        lambda: Store(path, "https://gateway.test", store_prompts=True, busy_timeout=1)
-    )
-    records = [writing.run(lambda _: "told") for _ in range(400)]
-    await records[0]
-    assert not records[-1].done()
-    closing = asyncio.ensure_future(writing.aclose())
-    while not writing._closed:
-        await asyncio.sleep(0)
-    assert [record.done() for record in records] == [True] * 400
-    await closing

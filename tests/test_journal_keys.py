@@ -457,24 +457,6 @@ async def test_a_job_that_was_withdrawn_is_refused(path: Path) -> None:
     assert "left before it was sent" in (await entry(path, "a")).reason
 
 
-async def test_a_job_that_is_left_while_its_intent_is_written_is_withdrawn(path: Path) -> None:
-    """A caller who leaves while the disk is asked leaves `refused` behind, and nothing is sent."""
-    asked = threading.Event()
-    async with ScriptedGateway() as gateway:
-        async with session(gateway, path) as octo:
-            assert octo._ledger is not None
-            octo._ledger._writer.run(lambda _: asked.wait(10))  # the disk is slow
-            # With a random key, since one of the caller's own is looked up before.
-            leaver = asyncio.ensure_future(buy(octo, None))
-            for _ in range(30):
-                await asyncio.sleep(0)
-            leaver.cancel()
-            await asyncio.wait([leaver])
-            asked.set()
-            assert [each.status for each in await octo.history()] == ["refused"]
-        assert not gateway.posts
-
-
 async def slow_key() -> str:
     await asyncio.sleep(10)
     return "key"

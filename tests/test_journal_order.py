@@ -114,6 +114,21 @@ async def test_nothing_leaves_before_the_disk_has_the_intent(path: Path, disk: D
         assert len(gateway.posts) == 1
 
 
+async def test_who_leaves_while_the_disk_takes_the_intent_withdraws_it(
+    path: Path, disk: Disk
+) -> None:
+    """A caller who leaves during that commit leaves `refused` behind, and nothing is sent."""
+    async with ScriptedGateway() as gateway, session(gateway, path) as octo:
+        come, go_on = await held(disk, disk.commits + 1)
+        leaver = asyncio.ensure_future(octo.submit("video_1", prompt="snow"))
+        await until(come)
+        leaver.cancel()
+        await asyncio.wait([leaver])
+        go_on.set()
+        assert [each.status for each in await octo.history()] == ["refused"]
+        assert not gateway.posts
+
+
 async def test_the_slot_is_busy_until_the_disk_has_the_id(path: Path, disk: Disk) -> None:
     """Neither does `submit` return nor is its slot free while the id is being written."""
     submits = [task("queued", "task_1"), task("queued", "task_2")]

@@ -55,6 +55,19 @@ async def test_closing_waits_for_what_was_asked_for_in_the_same_turn(tmp_path: P
     assert written.exception() is None
 
 
+async def test_closing_waits_for_those_who_are_still_being_told(tmp_path: Path) -> None:
+    """Where all is on disk and a part of it is not told yet, the store is closed after that."""
+    writer = ledger_in(tmp_path)._writer
+    records = [writer.run(lambda _: None) for _ in range(400)]
+    await records[0]
+    assert not records[-1].done()
+    closing = asyncio.ensure_future(writer.aclose())
+    while not writer._closed:
+        await asyncio.sleep(0)
+    assert [record.done() for record in records] == [True] * 400
+    await closing
+
+
 async def test_commits_are_told_in_their_order(tmp_path: Path) -> None:
     """A commit that ends while an earlier one is still being told is told after it."""
     writer = ledger_in(tmp_path)._writer
