@@ -340,7 +340,8 @@ def test_a_line_that_is_taken_in_parts_is_written_whole(
     assert b"".join(taken).endswith(b"\n")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="its files are not locked")
+# The lock is one of fcntl, which Windows lacks: two commands can share a folder there.
+@pytest.mark.skipif(sys.platform == "win32", reason="a batch's folder has no lock on Windows")
 def test_a_folder_has_one_process(results: Any, tmp_path: Path) -> None:
     """Whoever comes second to a folder is refused, until the first has ended."""
     check_unused(tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 from .batches import BATCH, BUY, line_with, results, until
 from .conftest import ENVIRONMENT, end
+from .systems import needs_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
     from octoremix.testing import Emulator
 
-pytestmark = pytest.mark.skipif(
-    os.name != "posix", reason="signals are sent as POSIX systems send them"
-)
+pytestmark = needs_signals
 
 Launch = "Callable[..., subprocess.Popen[str]]"
 

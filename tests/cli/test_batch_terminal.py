@@ -14,6 +14,7 @@ import pytest
 
 from .batches import BATCH
 from .conftest import ENVIRONMENT, KEY
+from .systems import needs_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from octoremix.testing import Emulator
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="other systems have no such terminals")
+pytestmark = needs_terminal
 
 # A terminal's Ctrl-C reaches the processes whose terminal it is.
 ON_TERMINAL = """

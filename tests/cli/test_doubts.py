@@ -16,6 +16,7 @@ from aiohttp import web
 from octoremix.cli._text import shell_command
 
 from .conftest import ENVIRONMENT, end
+from .systems import needs_signals, needs_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,7 +196,7 @@ def test_buying_again_needs_a_yes(octoremix: Run, doubtful: Emulator) -> None:
     assert states(octoremix) == {"k": "submitted"}
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+@needs_terminal
 @pytest.mark.parametrize(
     ("typed", "code", "charged"), [("y\n", 0, 2), ("n\n", 4, 1), ("\n", 4, 1), (None, 130, 1)]
 )
@@ -243,7 +244,7 @@ def test_options_before_the_command_are_not_lost(octoremix: Run, doubtful: Emula
     assert states(octoremix) == {"k": "in_doubt"}
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX systems send them")
+@needs_signals
 def test_a_submit_that_is_given_up_is_a_doubt(
     octoremix: Run, launch: Launch, script: Script
 ) -> None:
@@ -269,7 +270,7 @@ def test_a_submit_that_is_given_up_is_a_doubt(
     assert states(octoremix) == {"k": "in_doubt"}
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@needs_signals
 def test_a_command_that_dies_leaves_a_doubt(octoremix: Run, launch: Launch, script: Script) -> None:
     """A process that is killed while its POST is out is found out by the next command."""
     posted, release = threading.Event(), threading.Event()

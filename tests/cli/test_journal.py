@@ -17,6 +17,7 @@ from octoremix import JournalEntry, RemixRequest
 from octoremix.cli._jobs import table
 
 from .conftest import ENVIRONMENT, KEY, end
+from .systems import needs_signals, needs_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -295,7 +296,7 @@ def test_the_table_tells_the_year_of_old_jobs() -> None:
     assert drawn.splitlines()[1].startswith("2026-03-01  downloaded")
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+@needs_terminal
 def test_a_terminal_gets_the_table(octoremix: Run, gateway: Emulator, state: Path) -> None:
     """On a terminal jobs are a table, with the command that shows what was cut."""
     import pty
@@ -323,7 +324,7 @@ def test_a_terminal_gets_the_table(octoremix: Run, gateway: Emulator, state: Pat
     assert "whole: octoremix jobs | cat" in ran.stderr
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+@needs_signals
 def test_what_a_killed_command_bought_is_resumed(
     octoremix: Run, launch: Launch, start_gateway: Callable[..., Emulator], tmp_path: Path
 ) -> None:
@@ -386,7 +387,7 @@ def test_resume_leaves_other_gateways_alone(
     assert there.books.requests.total() == asked
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX systems send them")
+@needs_signals
 def test_a_resume_that_is_interrupted_names_what_goes_on(
     octoremix: Run, launch: Launch, start_gateway: Callable[..., Emulator]
 ) -> None:

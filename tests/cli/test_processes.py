@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from .conftest import ENVIRONMENT, end
+from .systems import needs_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,9 +29,7 @@ REMIX = ("remix", "video_1", "-p", "make it snow")
 Launch = "Callable[..., subprocess.Popen[str]]"
 Script = "Callable[[Any], Scripted]"
 
-pytestmark = pytest.mark.skipif(
-    os.name != "posix", reason="signals are sent as POSIX systems send them"
-)
+pytestmark = needs_signals
 
 
 def line_with(stream: Any, text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import subprocess
 
 import pytest
@@ -41,7 +40,7 @@ def test_two_ids_never_share_a_name() -> None:
     assert len({file_name(task_id) for task_id in ids}) == len(ids)
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="the quoting is bash's")
+@pytest.mark.needs("bash")  # the quoting is its own, and no other shell's
 @pytest.mark.parametrize("task_id", ["a b", "it's", "$(id)", "line\nbreak", "\x1b[31m", "雪"])
 def test_a_shown_command_says_the_id_to_a_shell(task_id: str) -> None:
     """What we print to be pasted gives the id byte for byte, and holds no control character."""
